@@ -1,0 +1,128 @@
+// Package edgeport is the EdgePort of the specification: the service at the network's edge that takes SIP messages,
+// asks the Message Dispatcher where they go, and sends them on.
+//
+// Its layers, in the order in which a datagram meets them: transport (sockets, flows), message (a view over the
+// bytes), transaction (RFC 3261 17), proxy (RFC 3261 16), and sipconv (SIP to protobuf) where the bus is asked.
+package edgeport
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/routr-fabric/routr/bus"
+	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/proxy"
+	"github.com/routr-fabric/routr/services/edgeport/sipconv"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
+)
+
+// routeKeys is the name of the keys that sign Record-Routes, shared by all EdgePorts of a bus.
+const routeKeys = "route"
+
+// drainTime is how long requests that wait for a decision may take when the EdgePort stops.
+const drainTime = 5 * time.Second
+
+// EdgePort is one EdgePort.
+type EdgePort struct {
+	cfg       Config
+	conn      *bus.Conn
+	log       *slog.Logger
+	meter     metric.Meter
+	transport *transport.Layer
+	proxy     *proxy.Proxy // set by Run, before the sockets are read
+	messages  sync.Pool    // of *message.Message
+	limits    message.Limits
+	counts    counts
+}
+
+// New makes an EdgePort. It opens nothing yet.
+func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*EdgePort, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("edgeport %s: %w", cfg.Ref, err)
+	}
+	if addr, err := bus.ParseAddr(cfg.Spec.Processor.Addr); err == nil && !addr.Bus() {
+		return nil, fmt.Errorf("edgeport %s: spec.processor.addr: %s would need the gRPC gateway, which is not part of this version; leave it out to use the bus", cfg.Ref, addr)
+	}
+	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits()}
+	e.messages.New = func() any { return new(message.Message) }
+	var listen []transport.Listen
+	for _, t := range cfg.Spec.Transport {
+		protocol, _ := transport.ParseProtocol(t.Protocol)
+		addr, err := netip.ParseAddrPort(cfg.Spec.ListenAddr(t))
+		if err != nil {
+			return nil, fmt.Errorf("edgeport %s: %w", cfg.Ref, err)
+		}
+		listen = append(listen, transport.Listen{Protocol: protocol, Addr: addr})
+	}
+	e.transport = transport.New(transport.Config{Listen: listen}, e.receive, func(transport.Flow) {}, log, meter)
+	return e, nil
+}
+
+// Run listens, calls ready, and serves until ctx ends; then it waits for the requests that wait for a decision.
+func (e *EdgePort) Run(ctx context.Context, ready func()) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	keys, err := e.conn.SharedKeys(running, routeKeys)
+	if err != nil {
+		return fmt.Errorf("the keys that sign routes: %w", err)
+	}
+	spec := e.cfg.Spec
+	e.proxy = proxy.New(proxy.Config{
+		Methods: spec.Methods, Respond: spec.UnknownMethodAction != Discard,
+		ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Nets(),
+		Edge:   sipconv.Edge{Ref: e.cfg.Ref, ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Localnets},
+		Timers: transaction.DefaultTimers(),
+	}, e.conn, keys, e.transport, e.log)
+	if err := e.observe(); err != nil {
+		return err
+	}
+	if err := e.transport.Listen(); err != nil {
+		return err
+	}
+	e.proxy.Listening(e.transport.Points())
+
+	var wait sync.WaitGroup
+	wait.Go(func() { e.proxy.Run(running) })
+	served := make(chan error, 1)
+	wait.Go(func() { served <- e.transport.Serve(running) })
+	e.log.Info("edgeport listens", "ref", e.cfg.Ref, "on", e.Points())
+	ready()
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		e.proxy.Drain(drainTime)
+	}
+	stop()
+	wait.Wait()
+	return err
+}
+
+// Points are the transports and addresses that it listens on, such as udp:127.0.0.1:5060, once Run is ready.
+func (e *EdgePort) Points() []string {
+	var points []string
+	for _, l := range e.transport.Points() {
+		points = append(points, strings.ToLower(l.Protocol.String())+":"+l.Addr.String())
+	}
+	return points
+}
+
+// receive takes one message from a flow, in the order in which they came.
+func (e *EdgePort) receive(flow transport.Flow, data []byte) {
+	m := e.messages.Get().(*message.Message)
+	if err := m.Parse(data, e.limits); err != nil {
+		e.counts.malformed.Add(1)
+		e.proxy.Malformed(flow, m, err)
+	} else {
+		e.proxy.Receive(flow, m)
+	}
+	m.Reset()
+	e.messages.Put(m)
+}

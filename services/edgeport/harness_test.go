@@ -1,0 +1,334 @@
+package edgeport
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/routr-fabric/routr/bus"
+	"github.com/routr-fabric/routr/bus/bustest"
+	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
+	"github.com/routr-fabric/routr/services/edgeport/message"
+)
+
+// patience is how long a test waits for what must come. It is no measure of speed: a test that passes never waits it out.
+const patience = 10 * time.Second
+
+// system is an EdgePort on a real bus, and the test as its dispatcher.
+type system struct {
+	t    *testing.T
+	edge *EdgePort
+	conn *bus.Conn
+	udp  string // where it listens
+	tcp  string
+}
+
+// decider answers what the EdgePort dispatches.
+type decider func(r *bus.Request, req *processorpb.MessageRequest)
+
+// start runs an EdgePort on 127.0.0.1. decide may be nil: nobody serves then.
+func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *system {
+	t.Helper()
+	cfg := Default()
+	cfg.Ref = "edge-under-test"
+	cfg.Spec.BindAddr = "127.0.0.1"
+	cfg.Spec.Transport = []Transport{{Protocol: "udp"}, {Protocol: "tcp"}}
+	if change != nil {
+		change(&cfg)
+	}
+	if decide != nil {
+		serve(t, conn, decide)
+	}
+	edge, err := New(cfg, conn, slog.New(slog.DiscardHandler), noop.Meter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- edge.Run(ctx, func() { close(ready) }) }()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	s := &system{t: t, edge: edge, conn: conn}
+	for _, p := range edge.Points() {
+		protocol, addr, _ := strings.Cut(p, ":")
+		if protocol == "udp" {
+			s.udp = addr
+		} else {
+			s.tcp = addr
+		}
+	}
+	return s
+}
+
+func serve(t *testing.T, conn *bus.Conn, decide decider) *bus.Service {
+	t.Helper()
+	service, err := conn.Serve(bus.SubjectDispatch(bus.Every), bus.QueueDispatcher, func(_ context.Context, r *bus.Request) {
+		req, err := bus.Decode[processorpb.MessageRequest](r.Body)
+		if err != nil {
+			r.Fail(err)
+			return
+		}
+		decide(r, req)
+	}, bus.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return service
+}
+
+// to is the decision to send a request to a client.
+func to(c *client) decider {
+	return func(r *bus.Request, _ *processorpb.MessageRequest) { r.Reply(bus.Reply{Body: bus.Value(toTarget(c))}) }
+}
+
+func toTarget(c *client) *processorpb.MessageResponse {
+	addr := c.addr()
+	host, port, _ := net.SplitHostPort(addr)
+	next := &processorpb.NetInterface{Host: host}
+	fmt.Sscan(port, &next.Port)
+	uri := "sip:bob@" + addr
+	if c.tcp() {
+		next.Transport = commonpb.Transport_TCP
+		uri += ";transport=tcp"
+	}
+	return &processorpb.MessageResponse{Targets: []*processorpb.Target{{Uri: uri, NextHop: next}}}
+}
+
+// modes runs f with the bus in both ways: handed over in process, and over NATS.
+func modes(t *testing.T, f func(t *testing.T, conn *bus.Conn)) { bustest.Modes(t, f) }
+
+// client is a SIP element with a socket.
+type client struct {
+	t        *testing.T
+	udp      *net.UDPConn
+	stream   net.Conn
+	listener net.Listener
+	server   net.Addr
+	buf      []byte
+}
+
+func udpClient(t *testing.T) *client {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &client{t: t, udp: conn}
+}
+
+// tcpClient is connected to s.
+func (s *system) tcpClient() *client {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.tcp)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	return &client{t: s.t, stream: conn}
+}
+
+// tcpServer waits for connections.
+func tcpServer(t *testing.T) *client {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return &client{t: t, listener: l}
+}
+
+func (c *client) tcp() bool { return c.udp == nil }
+
+func (c *client) addr() string {
+	switch {
+	case c.udp != nil:
+		return c.udp.LocalAddr().String()
+	case c.listener != nil:
+		return c.listener.Addr().String()
+	default:
+		return c.stream.LocalAddr().String()
+	}
+}
+
+// send sends text to s.
+func (c *client) send(s *system, text string) {
+	c.t.Helper()
+	var err error
+	if c.udp != nil {
+		addr, resolveErr := net.ResolveUDPAddr("udp", s.udp)
+		if resolveErr != nil {
+			c.t.Fatal(resolveErr)
+		}
+		_, err = c.udp.WriteToUDP([]byte(text), addr)
+	} else {
+		_, err = c.stream.Write([]byte(text))
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// next is the next message that c receives.
+func (c *client) next() *message.Message {
+	c.t.Helper()
+	m, err := c.read(patience)
+	if err != nil {
+		c.t.Fatalf("%s received nothing: %v", c.addr(), err)
+	}
+	return m
+}
+
+// want is the next message that c receives, which has to begin with start.
+func (c *client) want(start string) *message.Message {
+	c.t.Helper()
+	m := c.next()
+	if !bytes.HasPrefix(m.Bytes(), []byte(start)) {
+		c.t.Fatalf("%s received\n%s\nwant %s", c.addr(), m.Bytes(), start)
+	}
+	return m
+}
+
+func (c *client) read(limit time.Duration) (*message.Message, error) {
+	c.t.Helper()
+	deadline := time.Now().Add(limit)
+	if c.listener != nil && c.stream == nil {
+		c.listener.(*net.TCPListener).SetDeadline(deadline)
+		conn, err := c.listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c.t.Cleanup(func() { conn.Close() })
+		c.stream = conn
+	}
+	data := make([]byte, 65536)
+	if c.udp != nil {
+		c.udp.SetReadDeadline(deadline)
+		n, from, err := c.udp.ReadFromUDP(data)
+		if err != nil {
+			return nil, err
+		}
+		c.server = from
+		data = data[:n]
+	} else {
+		c.stream.SetReadDeadline(deadline)
+		for {
+			n, err := message.Frame(c.buf)
+			if err != nil {
+				c.t.Fatalf("%s received what is no message: %v\n%q", c.addr(), err, c.buf)
+			}
+			if n > 0 {
+				data, c.buf = bytes.Clone(c.buf[:n]), c.buf[n:]
+				break
+			}
+			k, err := c.stream.Read(data)
+			if err != nil {
+				return nil, err
+			}
+			c.buf = append(c.buf, data[:k]...)
+		}
+	}
+	m := new(message.Message)
+	if err := m.Parse(data, message.DefaultLimits()); err != nil {
+		c.t.Fatalf("%s received what is no message: %v\n%s", c.addr(), err, data)
+	}
+	return m, nil
+}
+
+// quiet fails if c has received anything. It asks for an OPTIONS first, whose answer comes behind whatever was sent.
+func (c *client) quiet(s *system) {
+	c.t.Helper()
+	c.send(s, c.request(s, "OPTIONS", "sip:"+s.udp, "z9hG4bKquiet"+fmt.Sprint(time.Now().UnixNano())))
+	if m := c.next(); m.CSeqMethod() != message.OPTIONS {
+		c.t.Errorf("%s received\n%s\nwant nothing", c.addr(), m.Bytes())
+	}
+}
+
+// request is the text of a request that c sends.
+func (c *client) request(s *system, method, uri, branch string, fields ...string) string {
+	transport := "UDP"
+	if c.tcp() {
+		transport = "TCP"
+	}
+	given := func(name string) bool {
+		for _, f := range fields {
+			if strings.HasPrefix(f, name+":") {
+				return true
+			}
+		}
+		return false
+	}
+	lines := []string{method + " " + uri + " SIP/2.0"}
+	for _, field := range []string{
+		"Via: SIP/2.0/" + transport + " " + c.addr() + ";branch=" + branch + ";rport",
+		"Max-Forwards: 70",
+		"From: <sip:alice@example.com>;tag=alice-tag",
+		"To: <sip:bob@example.com>",
+		"Call-ID: call-1",
+		"CSeq: 1 " + method,
+		"Contact: <sip:alice@" + c.addr() + ">",
+	} {
+		if name, _, _ := strings.Cut(field, ":"); !given(name) {
+			lines = append(lines, field)
+		}
+	}
+	body := ""
+	for _, f := range fields {
+		if b, found := strings.CutPrefix(f, "\r\n"); found {
+			body = b
+		} else {
+			lines = append(lines, f)
+		}
+	}
+	return strings.Join(lines, "\r\n") + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
+
+// response is the text of a response to req.
+func response(req *message.Message, status int, tag string, fields ...string) string {
+	var headers []message.Field
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		headers = append(headers, message.Field{Name: name, Value: value})
+	}
+	for v := range req.Values(message.KindRecordRoute) {
+		headers = append(headers, message.Field{Name: "Record-Route", Value: string(v.Text)})
+	}
+	return string(message.AppendResponse(nil, req, &message.Response{Status: status, ToTag: tag, Headers: headers}))
+}
+
+// values are the values of a kind of header, in order.
+func values(m *message.Message, k message.Kind) []string {
+	var list []string
+	for v := range m.Values(k) {
+		list = append(list, string(v.Text))
+	}
+	return list
+}
+
+// header is the value of a header by name.
+func header(m *message.Message, name string) string {
+	i, ok := m.FindName(name)
+	if !ok {
+		return ""
+	}
+	_, _, value := m.Header(i)
+	return string(value)
+}

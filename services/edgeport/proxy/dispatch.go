@@ -1,0 +1,89 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"github.com/routr-fabric/routr/bus"
+	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
+	"github.com/routr-fabric/routr/services/edgeport/sipconv"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
+)
+
+// dispatchTimeout is how long the dispatcher and everything behind it may take. A client over UDP has sent its request
+// four times by then; an older decision would only be work for nobody.
+const dispatchTimeout = 4 * time.Second
+
+// dispatch asks the bus where the request goes (RFC 3261 16.5). It returns at once.
+func (p *Proxy) dispatch(rc *responseContext) {
+	tx := rc.server
+	req := tx.Request()
+	flow := tx.Flow()
+	request := sipconv.Request(req, &p.cfg.Edge, flow.Remote(), transportOf(flow.Protocol()), flow.ID())
+	p.pending.Add(1)
+	subject := bus.SubjectDispatch(string(req.MethodText()))
+	tx.After(func() {
+		p.conn.Call(context.Background(), subject, bus.Value(request), time.Now().Add(dispatchTimeout), func(reply bus.Reply, err error) {
+			tx.Do(func() { p.decided(rc, request, reply, err) })
+			p.pending.Add(-1)
+		})
+	})
+}
+
+// decided takes the answer of the bus: a response, a target, or a changed request.
+func (p *Proxy) decided(rc *responseContext, sent *processorpb.MessageRequest, reply bus.Reply, err error) {
+	tx := rc.server
+	if !tx.Open() { // cancelled meanwhile
+		return
+	}
+	var answer *processorpb.MessageResponse
+	if err == nil {
+		answer, err = bus.Decode[processorpb.MessageResponse](reply.Body)
+	}
+	if err != nil {
+		p.undecided(rc, err)
+		return
+	}
+	if resp, ok := sipconv.Response(answer); ok {
+		if resp.Status < 200 || resp.Status > 699 { // a provisional or an impossible one would leave the client waiting
+			p.log.Warn("processor answered with a status that is not final", "call_id", sent.Ref, "status", resp.Status)
+			tx.Respond(500, "", nil, nil)
+			return
+		}
+		tx.Respond(resp.Status, resp.Reason, resp.Headers, resp.Body)
+		return
+	}
+	if len(answer.Targets) == 0 && answer.Message == nil {
+		p.log.Warn("processor answered with nothing", "call_id", sent.Ref)
+		tx.Respond(500, "", nil, nil)
+		return
+	}
+	p.forwardTo(rc, sent, answer)
+}
+
+// undecided turns an error of the bus into a response: one table for all of them.
+func (p *Proxy) undecided(rc *responseContext, err error) {
+	tx := rc.server
+	switch bus.CodeOf(err) {
+	case bus.Unavailable:
+		p.counts.Unavailable.Add(1)
+		tx.Respond(503, "", retryAfter(tx.Request().CallID()), nil)
+	case bus.DeadlineExceeded:
+		p.counts.Unavailable.Add(1)
+		tx.Respond(504, "", nil, nil)
+	case bus.NotFound:
+		tx.Respond(404, "", nil, nil)
+	default:
+		p.log.Debug("a request was not processed", "call_id", string(tx.Request().CallID()), "method", string(tx.Request().MethodText()), "err", err)
+		tx.Respond(500, "", nil, nil)
+	}
+}
+
+func transportOf(protocol transport.Protocol) commonpb.Transport {
+	t, ok := commonpb.Transport_value[protocol.String()]
+	if !ok {
+		return commonpb.Transport_UDP
+	}
+	return commonpb.Transport(t)
+}

@@ -1,0 +1,304 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"hash/maphash"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
+	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/sipconv"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
+)
+
+// copyOf is one copy of a request on its way to one next hop (RFC 3261 16.6).
+type copyOf struct {
+	request *message.Message
+	from    transport.Flow // on which the request came
+	to      transport.Flow // on which the copy goes
+	route   route
+	branch  transaction.Branch
+
+	// What a decision adds; all empty for a request that follows its Route.
+	uri    string // the new Request-URI
+	path   []string
+	sent   *processorpb.MessageRequest
+	answer *processorpb.MessageResponse
+	record bool // put in a Record-Route
+	token  token
+}
+
+// follow forwards a request of a dialog along its Route.
+func (p *Proxy) follow(rc *responseContext, r route) {
+	to, err := p.nextHop(rc.server.Request(), r)
+	if err != nil {
+		rc.server.Respond(404, "", nil, nil)
+		return
+	}
+	p.forward(rc, to, copyOf{route: r})
+}
+
+// forwardTo forwards a request as a processor decided: to the target it named, or as it changed the request.
+func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest, answer *processorpb.MessageResponse) {
+	tx := rc.server
+	c := copyOf{sent: sent, answer: answer, record: records(tx.Method)}
+	// The sender's own Route set ends here: only names of ours were in it, or what a stranger would have liked us to
+	// send to. Where the request goes is the processor's decision.
+	c.route.popped = tx.Request().Count(message.KindRoute)
+	var to address
+	var err error
+	if len(answer.Targets) > 0 {
+		target := answer.Targets[0]
+		c.uri, c.path = target.Uri, target.Path
+		to, err = targetAddress(target)
+	} else {
+		to, err = processedAddress(answer)
+	}
+	if err != nil {
+		p.log.Warn("processor named a next hop that cannot be reached", "call_id", sent.Ref, "err", err)
+		tx.Respond(480, "", nil, nil)
+		return
+	}
+	p.forward(rc, to, c)
+}
+
+// forward resolves the next hop if it must, and sends the copy in a client transaction.
+func (p *Proxy) forward(rc *responseContext, to address, c copyOf) {
+	tx := rc.server
+	if _, live := p.transport.Lookup(to.flow); to.host != "" && !live {
+		p.resolver.lookup(to, func(to address, err error) {
+			tx.Do(func() {
+				switch {
+				case !tx.Open():
+				case err != nil:
+					tx.Respond(500, "", nil, nil) // RFC 3261 16.9: as a transport error
+				default:
+					p.forward(rc, to, c)
+				}
+			})
+		})
+		return
+	}
+	flow, err := p.connect(to)
+	switch {
+	case errors.Is(err, errOurselves):
+		tx.Respond(482, "", nil, nil)
+		return
+	case errors.Is(err, errFlowGone) && rc.inDialog:
+		tx.Respond(430, "", nil, nil) // RFC 5626 5.3.1
+		return
+	case errors.Is(err, errFlowGone):
+		tx.Respond(480, "", nil, nil)
+		return
+	case err != nil:
+		p.log.Debug("no flow to the next hop", "err", err)
+		tx.Respond(500, "", nil, nil)
+		return
+	}
+	c.request, c.from, c.to, c.branch = tx.Request(), tx.Flow(), flow, tx.NewBranch()
+	if c.record {
+		c.token = dialogToken(&c, to)
+	}
+	s := p.scratch.Get().(*scratch)
+	p.write(s, c)
+	data := append(make([]byte, 0, len(s.buf)), s.buf...)
+	p.scratch.Put(s)
+	rc.client = tx.Forward(c.branch, flow, data, rc)
+}
+
+// write writes the copy into s.buf: RFC 3261 16.6 steps 2 to 8. What it does not touch leaves as it came.
+func (p *Proxy) write(s *scratch, c copyOf) {
+	m, e := c.request, &s.edit
+	e.Reset(m)
+	if c.answer != nil {
+		if err := sipconv.Apply(e, m, c.sent, c.answer); err != nil {
+			p.log.Warn("processor changed a request in a way that cannot be written", "call_id", c.sent.Ref, "err", err)
+		}
+	}
+	if c.uri != "" {
+		e.SetRequestURI(requestURI(c.uri)) // step 2
+	}
+	if n, ok := m.MaxForwards(); ok { // step 3
+		e.SetMaxForwards(n - 1)
+	} else {
+		e.SetMaxForwards(70)
+	}
+	i := 0
+	for v := range m.Values(message.KindRoute) { // 16.4
+		if i++; i > c.route.popped {
+			break
+		}
+		e.RemoveValue(v)
+	}
+	for _, path := range slices.Backward(c.path) { // RFC 3327 5.5
+		e.InsertTop(message.KindRoute, []byte(path))
+	}
+	if c.record { // step 4
+		var space [tokenText]byte
+		token := p.appendToken(space[:0], c.token, m.CallID())
+		s.text = p.appendRecordRoute(s.text[:0], c.from, token)
+		in := len(s.text)
+		s.text = p.appendRecordRoute(s.text, c.to, token)
+		// RFC 5658: where the sides differ, each finds the address that it can reach. The callee's is on top.
+		if !bytes.Equal(s.text[:in], s.text[in:]) {
+			e.InsertTop(message.KindRecordRoute, s.text[:in])
+		}
+		e.InsertTop(message.KindRecordRoute, s.text[in:])
+	}
+	for v := range m.Values(message.KindVia) { // 18.2.1
+		s.text = transaction.AppendVia(s.text[:0], c.from, m)
+		e.ReplaceValue(v, s.text)
+		break
+	}
+	s.text = p.appendVia(s.text[:0], c.to, c.branch) // step 8
+	e.InsertTop(message.KindVia, s.text)
+	if c.to.Protocol().Reliable() {
+		e.SetContentLength()
+	}
+	s.buf = e.Append(s.buf[:0])
+}
+
+func (p *Proxy) appendVia(dst []byte, flow transport.Flow, branch transaction.Branch) []byte {
+	host, port := p.advertised(flow)
+	dst = append(dst, "SIP/2.0/"...)
+	dst = append(dst, flow.Protocol().String()...)
+	dst = append(dst, ' ')
+	dst = appendHostPort(dst, host, port)
+	dst = append(dst, ";branch="...)
+	return branch.Append(dst)
+}
+
+func (p *Proxy) appendRecordRoute(dst []byte, flow transport.Flow, token []byte) []byte {
+	host, port := p.advertised(flow)
+	dst = append(dst, "<sip:"...)
+	dst = append(dst, token...)
+	dst = append(dst, '@')
+	dst = appendHostPort(dst, host, port)
+	if flow.Protocol() != transport.UDP {
+		dst = append(dst, ";transport="...)
+		dst = append(dst, strings.ToLower(flow.Protocol().String())...)
+	}
+	return append(dst, ";lr>"...)
+}
+
+func appendHostPort(dst []byte, host string, port uint16) []byte {
+	if strings.IndexByte(host, ':') >= 0 && host[0] != '[' {
+		dst = append(dst, '[')
+		dst = append(dst, host...)
+		dst = append(dst, ']')
+	} else {
+		dst = append(dst, host...)
+	}
+	dst = append(dst, ':')
+	return strconv.AppendUint(dst, uint64(port), 10)
+}
+
+// requestURI is a contact as a Request-URI: without headers, which RFC 3261 19.1.1 does not allow there (16.6 step 2).
+func requestURI(contact string) []byte {
+	if i := strings.IndexByte(contact, '?'); i >= 0 {
+		contact = contact[:i]
+	}
+	return []byte(contact)
+}
+
+// records says whether a request may form a dialog, and so gets a Record-Route.
+func records(method message.Method) bool {
+	switch method {
+	case message.INVITE, message.SUBSCRIBE, message.REFER, message.NOTIFY:
+		return true
+	default:
+		return false
+	}
+}
+
+// dialogToken is what the two sides' later requests need (see token).
+func dialogToken(c *copyOf, to address) token {
+	t := token{callerTag: tagHash(c.request.FromTag())}
+	contact, _ := c.request.Get(message.KindContact)
+	name, err := message.ParseNameAddr(contact)
+	if err != nil || !reachable(name.URI, c.from) {
+		t.caller = hopOf(c.from)
+	}
+	if to.flow != "" && to.flow == c.to.ID() || !c.to.Protocol().Reliable() && !reachable([]byte(c.uri), c.to) {
+		t.callee = hopOf(c.to)
+	}
+	return t
+}
+
+// reachable says whether the other end of flow can be reached as its contact is written: over UDP at the very address
+// that the flow goes to. A connection that a client opened says nothing about where it listens.
+func reachable(contact []byte, flow transport.Flow) bool {
+	to, err := uriAddress(contact)
+	return err == nil && to.host == "" && to.protocol == transport.UDP && flow.Protocol() == transport.UDP && to.addr == flow.Remote()
+}
+
+// targetAddress is where a target is reached: on its flow while that lives, else as its URI says; without a flow at the
+// next hop that the processor names, at its Path, or as its URI says.
+func targetAddress(t *processorpb.Target) (address, error) {
+	switch {
+	case t.Flow != "":
+		to, err := uriAddress([]byte(t.Uri))
+		if err != nil { // as of a browser, which can be reached on its connection alone
+			to, err = address{only: true}, nil
+		}
+		to.flow = t.Flow
+		return to, err
+	case t.NextHop != nil:
+		return interfaceAddress(t.NextHop)
+	case len(t.Path) > 0:
+		name, err := message.ParseNameAddr([]byte(t.Path[0]))
+		if err != nil {
+			return address{}, err
+		}
+		return uriAddress(name.URI)
+	default:
+		return uriAddress([]byte(t.Uri))
+	}
+}
+
+func interfaceAddress(n *processorpb.NetInterface) (address, error) {
+	protocol, ok := transport.ParseProtocol(n.Transport.String())
+	if !ok {
+		return address{}, errNoAddress
+	}
+	to := address{protocol: protocol}
+	port := uint16(n.Port)
+	if n.Port <= 0 || n.Port > 65535 {
+		port = defaultPort(to.protocol)
+	}
+	return to.at(strings.Trim(n.Host, "[]"), port)
+}
+
+// processedAddress is the next hop of a full request that a processor returned: its first Route, else its Request-URI.
+func processedAddress(answer *processorpb.MessageResponse) (address, error) {
+	uri := answer.GetMessage().GetRequestUri()
+	if routes := answer.GetMessage().GetRoute(); len(routes) > 0 {
+		uri = routes[0].GetAddress().GetUri()
+	}
+	to := address{protocol: transport.UDP}
+	if uri.GetTransportParam() != "" {
+		var ok bool
+		if to.protocol, ok = transport.ParseProtocol(uri.GetTransportParam()); !ok {
+			return address{}, errNoAddress
+		}
+	}
+	port := uint16(uri.GetPort())
+	if uri.GetPort() <= 0 || uri.GetPort() > 65535 {
+		port = defaultPort(to.protocol)
+	}
+	return to.at(strings.Trim(uri.GetHost(), "[]"), port)
+}
+
+// ackBranch is the branch of the copy of an ACK: unknown to others, and the same for the same ACK (RFC 3261 16.11).
+func (p *Proxy) ackBranch(ack *message.Message) transaction.Branch {
+	return transaction.Branch(maphash.Bytes(p.ackSeed, ack.TopVia().Text) &^ 1)
+}
+
+func netInterface(protocol transport.Protocol, addr netip.AddrPort) *processorpb.NetInterface {
+	return &processorpb.NetInterface{Host: addr.Addr().String(), Port: int32(addr.Port()), Transport: transportOf(protocol)}
+}

@@ -1,0 +1,179 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
+)
+
+// address is where a request is to be sent.
+type address struct {
+	protocol transport.Protocol
+	addr     netip.AddrPort
+	host     string // a name still to be resolved; addr then has the port alone
+	flow     string // the connection to use; empty: any
+	only     bool   // that connection and no other: its far end cannot be dialled
+}
+
+var (
+	errNoAddress = errors.New("no address to send to")
+	errFlowGone  = errors.New("the flow is gone")
+	errOurselves = errors.New("the next hop is this EdgePort")
+)
+
+// route is what the Route header of a request says to this EdgePort.
+type route struct {
+	popped int  // how many values at the top name us, and go (RFC 3261 16.4)
+	signed bool // one of them is a Record-Route of ours
+	token  token
+}
+
+// readRoute reads the Route values at the top that name us. A status other than 0 refuses the request.
+func (p *Proxy) readRoute(flow transport.Flow, m *message.Message) (r route, status int) {
+	for v := range m.Values(message.KindRoute) {
+		name, err := message.ParseNameAddr(v.Text)
+		if err != nil {
+			return r, 400
+		}
+		uri, err := message.ParseURI(name.URI)
+		if err != nil {
+			return r, 400
+		}
+		// Of several tokens (RFC 5658 puts in two) the last is the nearest to where the request goes.
+		if t, ok := p.readToken(uri.User, m.CallID()); ok {
+			r.token, r.signed = t, true
+		} else if !p.isUs(flow, &uri) {
+			break
+		}
+		r.popped++
+	}
+	return r, 0
+}
+
+// nextHop is RFC 3261 16.6 step 6 and 7 for a request that follows its Route: the next Route, else the flow that the
+// token has for this direction, else the Request-URI.
+func (p *Proxy) nextHop(m *message.Message, r route) (address, error) {
+	i := 0
+	for v := range m.Values(message.KindRoute) {
+		if i++; i <= r.popped {
+			continue
+		}
+		name, err := message.ParseNameAddr(v.Text)
+		if err != nil {
+			return address{}, err
+		}
+		return uriAddress(name.URI)
+	}
+	to := r.token.caller
+	if tagHash(m.FromTag()) == r.token.callerTag {
+		to = r.token.callee
+	}
+	if to.valid() {
+		return address{protocol: to.protocol, addr: to.remote, flow: to.id, only: to.id != ""}, nil
+	}
+	return uriAddress(m.RequestURI())
+}
+
+// uriAddress is the first part of RFC 3263 4: what the URI itself says about where to send.
+func uriAddress(text []byte) (address, error) {
+	uri, err := message.ParseURI(text)
+	if err != nil {
+		return address{}, err
+	}
+	secure := strings.EqualFold(string(uri.Scheme), "sips")
+	if !secure && !strings.EqualFold(string(uri.Scheme), "sip") {
+		return address{}, errNoAddress
+	}
+	to := address{protocol: transport.UDP}
+	if name, ok := uri.Param("transport"); ok {
+		if to.protocol, ok = transport.ParseProtocol(string(name)); !ok {
+			return address{}, errNoAddress
+		}
+	}
+	if secure {
+		switch to.protocol {
+		case transport.WS, transport.WSS:
+			to.protocol = transport.WSS
+		default:
+			to.protocol = transport.TLS
+		}
+	}
+	host, port := uri.Host, uri.Port
+	if maddr, ok := uri.Param("maddr"); ok {
+		host = maddr
+	}
+	if port == 0 {
+		port = defaultPort(to.protocol)
+	}
+	return to.at(hostText(host), port)
+}
+
+// at completes an address with a host, a literal address or a name, and a port.
+func (a address) at(host string, port uint16) (address, error) {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		// RFC 7118 5 and RFC 2606: .invalid is how a browser says that it has no address.
+		if host == "" || strings.HasSuffix(strings.ToLower(host), ".invalid") {
+			return address{}, errNoAddress
+		}
+		a.host = host
+	}
+	a.addr = netip.AddrPortFrom(addr.Unmap(), port)
+	return a, nil
+}
+
+// connect is a flow to a. It does not wait: a connection that must be made first takes what is sent meanwhile.
+func (p *Proxy) connect(a address) (transport.Flow, error) {
+	if a.flow != "" {
+		if flow, ok := p.transport.Lookup(a.flow); ok {
+			return flow, nil
+		}
+		if a.only {
+			return transport.Flow{}, errFlowGone
+		}
+	}
+	if p.listensOn(a.addr.Addr(), a.addr.Port()) {
+		return transport.Flow{}, errOurselves // it would come back until Max-Forwards ends it
+	}
+	return p.transport.Flow(a.protocol, a.addr)
+}
+
+// resolver turns names into addresses. (A and AAAA records; RFC 3263's NAPTR and SRV are not asked for yet.)
+type resolver struct {
+	pending atomic.Int64
+	dns     net.Resolver
+}
+
+const (
+	maxLookups    = 256 // at a time; more fail at once
+	lookupTimeout = 5 * time.Second
+)
+
+// lookup runs done with the resolved address, on a goroutine of its own.
+func (r *resolver) lookup(a address, done func(address, error)) {
+	if r.pending.Add(1) > maxLookups {
+		r.pending.Add(-1)
+		go done(a, errors.New("too many names are being resolved"))
+		return
+	}
+	go func() {
+		defer r.pending.Add(-1)
+		ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+		defer cancel()
+		addrs, err := r.dns.LookupNetIP(ctx, "ip", a.host)
+		if err == nil && len(addrs) == 0 {
+			err = errNoAddress
+		}
+		if err == nil {
+			a.addr, a.host = netip.AddrPortFrom(addrs[0].Unmap(), a.addr.Port()), ""
+		}
+		done(a, err)
+	}()
+}

@@ -1,0 +1,288 @@
+// Package proxy is RFC 3261 section 16: what an EdgePort does with the requests and responses that its transaction
+// layer hands up. Where a request outside a dialog goes is decided on the bus; the rest of a dialog is routed by the
+// signed Route that the proxy put into it (token.go), with no dialog state and no question to anyone.
+//
+// The way of a request: Receive (what every receiver refuses), Request (Route, 16.4), dispatch and decided (16.5),
+// forward (16.6), and back: Response (16.7), Failed (16.8, 16.9), Cancel (16.10), Ack (16.11).
+//
+// The proxy never decides who may do what, and never reads a body.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/routr-fabric/routr/bus"
+	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/sipconv"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
+)
+
+// Config is what the proxy knows of the EdgePort around it.
+type Config struct {
+	Methods       []string // acceptable SIP methods; with INVITE come ACK, BYE and CANCEL
+	Respond       bool     // answer an unknown method with 405, instead of discarding it
+	ExternalAddrs []string // what the world outside Localnets reaches us by; the first is advertised
+	Localnets     []netip.Prefix
+	Edge          sipconv.Edge // what every MessageRequest is stamped with
+	Timers        transaction.Timers
+}
+
+// Proxy is the transaction user of an EdgePort. Its exported methods may be called from any goroutine, those of
+// transaction.User only by the transaction layer.
+type Proxy struct {
+	cfg       Config
+	methods   map[string]bool
+	allow     string // the Allow header of a 405
+	conn      *bus.Conn
+	transport *transport.Layer
+	layer     *transaction.Layer
+	keys      *bus.Keys
+	macs      sync.Pool // of *mac
+	scratch   sync.Pool // of *scratch
+	resolver  resolver
+	ackSeed   maphash.Seed // of the branches of ACKs
+	points    []transport.Listen
+	log       *slog.Logger
+	draining  atomic.Bool
+	pending   atomic.Int64 // requests that wait for a decision
+	counts    Counts
+}
+
+// Counts are totals since New, for telemetry.
+type Counts struct {
+	Refused     atomic.Int64 // requests answered without a transaction: 405, 416, 420, 483
+	Discarded   atomic.Int64 // requests of an unknown method, dropped
+	StrayAcks   atomic.Int64 // ACKs that belong to no dialog of ours, dropped
+	Dispatched  atomic.Int64 // requests that were decided on the bus
+	InDialog    atomic.Int64 // requests that were routed by a signed Route
+	Unavailable atomic.Int64 // dispatched requests that nobody decided (503), or not in time (504)
+	Unanswered  atomic.Int64 // responses that had no way back
+}
+
+// scratch is what building one message needs; it is reused.
+type scratch struct {
+	edit message.Edit
+	buf  []byte // the message
+	text []byte // one header value on its way into edit
+}
+
+// New makes a proxy that sends by tr, which must not deliver messages to it before Listening was called.
+func New(cfg Config, conn *bus.Conn, keys *bus.Keys, tr *transport.Layer, log *slog.Logger) *Proxy {
+	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, log: log, methods: map[string]bool{}, ackSeed: maphash.MakeSeed()}
+	allow := slices.Clone(cfg.Methods)
+	if slices.Contains(allow, "INVITE") { // and what a call cannot be without
+		for _, m := range []string{"ACK", "BYE", "CANCEL"} {
+			if !slices.Contains(allow, m) {
+				allow = append(allow, m)
+			}
+		}
+	}
+	for _, m := range allow {
+		p.methods[m] = true
+	}
+	p.allow = strings.Join(allow, ", ")
+	p.scratch.New = func() any { return &scratch{buf: make([]byte, 0, 2048), text: make([]byte, 0, 1024)} }
+	p.layer = transaction.New(p, cfg.Timers)
+	return p
+}
+
+// Listening tells the proxy where it listens, once the sockets are open.
+func (p *Proxy) Listening(points []transport.Listen) {
+	p.points = points
+	for _, l := range points {
+		p.cfg.Edge.ListeningPoints = append(p.cfg.Edge.ListeningPoints, netInterface(l.Protocol, l.Addr))
+	}
+}
+
+// Run drives the timers until ctx ends.
+func (p *Proxy) Run(ctx context.Context) { p.layer.Run(ctx) }
+
+// Drain refuses requests outside a dialog with 503 from now on, and returns when every request that waits for a
+// decision has one, or after limit. What is routed by a signed Route goes on.
+func (p *Proxy) Drain(limit time.Duration) {
+	p.draining.Store(true)
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for end := time.Now().Add(limit); p.pending.Load() > 0 && time.Now().Before(end); {
+		<-ticker.C
+	}
+}
+
+// Counts are the proxy's totals.
+func (p *Proxy) Counts() *Counts { return &p.counts }
+
+// Transactions are the totals of its transaction layer.
+func (p *Proxy) Transactions() *transaction.Counts { return p.layer.Counts() }
+
+// Receive takes a well-formed message from the network; m is valid until it returns. What every receiver refuses
+// (RFC 3261 16.3, 8.2.1) is refused here, without a transaction.
+func (p *Proxy) Receive(flow transport.Flow, m *message.Message) {
+	if !m.IsRequest() {
+		p.layer.Receive(flow, m)
+		return
+	}
+	if m.Method() != message.ACK && m.Method() != message.CANCEL && p.refuse(flow, m) {
+		return
+	}
+	p.layer.Receive(flow, m)
+}
+
+// Malformed takes a message that m.Parse refused with err. It is dropped, or answered where that can be done: on UDP
+// only, as the connection of a broken stream is closed, and never a response or an ACK.
+func (p *Proxy) Malformed(flow transport.Flow, m *message.Message, err error) {
+	var bad *message.Error
+	if errors.As(err, &bad) && bad.Status != 0 && m.Answerable() && m.IsRequest() && m.Method() != message.ACK {
+		p.counts.Refused.Add(1)
+		p.layer.Respond(flow, m, bad.Status)
+	}
+}
+
+// refuse answers or drops what must go no further, and says whether it did.
+func (p *Proxy) refuse(flow transport.Flow, m *message.Message) bool {
+	switch {
+	case !p.methods[string(m.MethodText())]:
+		if !p.cfg.Respond {
+			p.counts.Discarded.Add(1)
+			return true
+		}
+		p.answer(flow, m, 405, message.Field{Name: "Allow", Value: p.allow})
+	case !knownScheme(m.RequestURI()): // 16.3 step 2
+		p.answer(flow, m, 416)
+	case p.isOptionsForUs(flow, m): // before step 3: a Max-Forwards of 0 is how traceroute asks
+		p.answer(flow, m, 200, message.Field{Name: "Allow", Value: p.allow}, message.Field{Name: "Accept", Value: "application/sdp"})
+	case exhausted(m): // step 3
+		p.answer(flow, m, 483)
+	case m.Count(message.KindProxyRequire) > 0: // step 5: we support no option that a proxy must understand
+		var unsupported []byte
+		for v := range m.Values(message.KindProxyRequire) {
+			if len(unsupported) > 0 {
+				unsupported = append(unsupported, ", "...)
+			}
+			unsupported = append(unsupported, v.Text...)
+		}
+		p.answer(flow, m, 420, message.Field{Name: "Unsupported", Value: string(unsupported)})
+	default:
+		return false
+	}
+	return true
+}
+
+func (p *Proxy) answer(flow transport.Flow, m *message.Message, status int, headers ...message.Field) {
+	p.counts.Refused.Add(1)
+	p.layer.Respond(flow, m, status, headers...)
+}
+
+func exhausted(m *message.Message) bool {
+	n, ok := m.MaxForwards()
+	return ok && n == 0
+}
+
+func knownScheme(uri []byte) bool {
+	for _, s := range []string{"sip:", "sips:", "tel:", "urn:"} {
+		if len(uri) > len(s) && strings.EqualFold(string(uri[:len(s)]), s) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOptionsForUs says whether m asks this very server what it can do (RFC 3261 11): a Request-URI without a user whose
+// host is an address of ours. OPTIONS to a domain is dispatched like any other request.
+func (p *Proxy) isOptionsForUs(flow transport.Flow, m *message.Message) bool {
+	if m.Method() != message.OPTIONS {
+		return false
+	}
+	uri, err := message.ParseURI(m.RequestURI())
+	return err == nil && len(uri.User) == 0 && p.isUs(flow, &uri)
+}
+
+// isUs says whether a URI names this EdgePort by address: one that it listens on, the one that the request came to, or
+// an external one.
+func (p *Proxy) isUs(flow transport.Flow, uri *message.URI) bool {
+	port := uri.Port
+	if port == 0 {
+		port = defaultPort(flow.Protocol())
+	}
+	addr, err := netip.ParseAddr(hostText(uri.Host))
+	if err != nil {
+		return p.isExternal(string(uri.Host)) && p.listensOn(netip.Addr{}, port)
+	}
+	if flow.Local() == netip.AddrPortFrom(addr, port) {
+		return true
+	}
+	return p.listensOn(addr, port) || p.isExternal(string(uri.Host)) && p.listensOn(netip.Addr{}, port)
+}
+
+// listensOn says whether one of our sockets has that port and that address; an invalid address stands for any.
+func (p *Proxy) listensOn(addr netip.Addr, port uint16) bool {
+	for _, l := range p.points {
+		if l.Addr.Port() == port && (!addr.IsValid() || l.Addr.Addr() == addr) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Proxy) isExternal(host string) bool {
+	for _, e := range p.cfg.ExternalAddrs {
+		if strings.EqualFold(e, host) {
+			return true
+		}
+	}
+	return false
+}
+
+// advertised is the address by which the other end of flow reaches us, for Via and Record-Route: the external one for
+// a peer outside localnets, if there is one, else the address of the socket; and the port that listens, which for a
+// connection that we opened is not the connection's own.
+func (p *Proxy) advertised(flow transport.Flow) (host string, port uint16) {
+	local := flow.Local()
+	port = local.Port()
+	if flow.Protocol().Reliable() && !p.listensOn(local.Addr(), port) {
+		for _, l := range p.points {
+			if l.Protocol == flow.Protocol() && l.Addr.Addr().Is4() == local.Addr().Is4() {
+				port = l.Addr.Port()
+				if l.Addr.Addr() == local.Addr() {
+					break
+				}
+			}
+		}
+	}
+	remote := flow.Remote().Addr()
+	for _, n := range p.cfg.Localnets {
+		if n.Contains(remote) && n.Addr() != n.Masked().Addr() {
+			return n.Addr().String(), port // written as our own address in that network
+		} else if n.Contains(remote) {
+			return local.Addr().String(), port
+		}
+	}
+	if len(p.cfg.ExternalAddrs) > 0 && !remote.IsLoopback() {
+		return p.cfg.ExternalAddrs[0], port
+	}
+	return local.Addr().String(), port
+}
+
+func defaultPort(protocol transport.Protocol) uint16 {
+	if protocol.Secure() {
+		return 5061
+	}
+	return 5060
+}
+
+// hostText is the host of a URI or a Via without the brackets of an IPv6 reference.
+func hostText(host []byte) string {
+	if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
+		return string(host[1 : n-1])
+	}
+	return string(host)
+}

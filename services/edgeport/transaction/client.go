@@ -1,0 +1,199 @@
+package transaction
+
+import (
+	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
+)
+
+// Client is a client transaction (RFC 3261 17.1, RFC 6026 7.2). Its methods are called under the lock of its shard.
+type Client struct {
+	Method  message.Method
+	Context any // the user's own, untouched here
+
+	shard    *shard
+	id       uint64 // the number in the branch; one more for the CANCEL of an INVITE
+	flow     transport.Flow
+	state    state
+	cancel   cancelState
+	interval uint64 // ticks to the next retransmission (Timers A, E)
+	end      uint64 // tick at which the state ends (Timers B, F, C, D, K, M)
+	timer    timer
+	request  []byte // as sent; once an INVITE is completed, the ACK
+}
+
+type cancelState uint8
+
+const (
+	notCancelled cancelState = iota
+	toCancel                 // when a provisional response comes (RFC 3261 9.1)
+	cancelled
+)
+
+// NewBranch draws the branch of a client transaction that tx will forward the request in.
+func (tx *Server) NewBranch() Branch { return Branch(tx.shard.rand.Uint64() &^ 1) }
+
+// Forward sends a request in a new client transaction. data, whose top Via has the branch, belongs to the transaction
+// from now on.
+func (tx *Server) Forward(branch Branch, flow transport.Flow, data []byte, context any) *Client {
+	return tx.shard.newClient(uint64(branch), tx.Method, flow, data, context)
+}
+
+func (s *shard) newClient(id uint64, method message.Method, flow transport.Flow, data []byte, context any) *Client {
+	tx := &Client{Method: method, Context: context, shard: s, id: id, flow: flow, request: data, interval: s.layer.t1}
+	tx.timer.owner = tx
+	s.clients[id] = tx
+	s.layer.counts.Clients.Add(1)
+	now := s.wheel.now + 1
+	tx.end = now + s.layer.t64 // Timers B, F
+	if flow.Protocol().Reliable() {
+		s.wheel.set(&tx.timer, tx.end)
+	} else {
+		s.wheel.set(&tx.timer, now+tx.interval)
+	}
+	flow.Send(data, tx.sendFailed)
+	return tx
+}
+
+// Flow is where the request went.
+func (tx *Client) Flow() transport.Flow { return tx.flow }
+
+// Done says whether a final response came, or none can any more.
+func (tx *Client) Done() bool { return tx.state >= completed }
+
+// Cancel asks the callee to stop an INVITE: at once if it has answered anything yet, else as soon as it does (RFC 3261
+// 9.1). The INVITE ends with the callee's final response, or after 64*T1.
+func (tx *Client) Cancel() {
+	switch {
+	case tx.Method != message.INVITE || tx.cancel == cancelled:
+	case tx.state == calling:
+		tx.cancel = toCancel
+	case tx.state == proceeding:
+		tx.sendCancel()
+	}
+}
+
+func (tx *Client) sendCancel() {
+	s := tx.shard
+	tx.cancel = cancelled
+	tx.end = s.wheel.now + 1 + s.layer.t64
+	s.wheel.set(&tx.timer, tx.end)
+	if invite, ok := tx.sent(); ok {
+		s.newClient(tx.id+1, message.CANCEL, tx.flow, message.AppendCancel(nil, invite), nil)
+	}
+}
+
+// sent parses the request as it was sent.
+func (tx *Client) sent() (*message.Message, bool) {
+	m := new(message.Message)
+	return m, m.Parse(tx.request, message.DefaultLimits()) == nil
+}
+
+// receive takes a response that matches tx.
+func (tx *Client) receive(m *message.Message) {
+	s := tx.shard
+	status := m.Status()
+	switch {
+	case tx.state == accepted:
+		if status/100 != 2 {
+			return
+		}
+	case tx.state == completed:
+		if tx.Method == message.INVITE && status >= 300 {
+			tx.flow.Send(tx.request, nil) // the ACK again
+		}
+		return
+	case status < 200:
+		tx.provisional(status)
+	case tx.Method != message.INVITE:
+		tx.finish(completed, s.layer.t4) // Timer K
+		tx.request = nil
+	case status < 300:
+		tx.finish(accepted, s.layer.t64) // Timer M
+		tx.request = nil
+	default:
+		if invite, ok := tx.sent(); ok {
+			tx.request = message.AppendAck(nil, invite, m) // 17.1.1.3
+			tx.flow.Send(tx.request, nil)
+		}
+		tx.finish(completed, s.layer.t64) // Timer D
+	}
+	if tx.Method != message.CANCEL {
+		s.layer.user.Response(tx, m)
+	}
+}
+
+// provisional: the callee is at work. An INVITE is not sent again, and may ring until Timer C; any other request is
+// sent at the longest interval (17.1.2.2).
+func (tx *Client) provisional(status int) {
+	s := tx.shard
+	first := tx.state == calling
+	tx.state = proceeding
+	switch {
+	case tx.Method != message.INVITE:
+		tx.interval = s.layer.t2
+	case tx.cancel == toCancel:
+		tx.sendCancel()
+	case tx.cancel == notCancelled && (first || status > 100):
+		tx.end = s.wheel.now + 1 + s.layer.tC
+		s.wheel.set(&tx.timer, tx.end)
+	}
+}
+
+// finish enters a state that only absorbs what may still come. Over a reliable transport nothing may, except to an
+// INVITE that was answered with 2xx: the state then ends with the next tick.
+func (tx *Client) finish(to state, hold uint64) {
+	if tx.flow.Protocol().Reliable() && to != accepted {
+		hold = 0
+	}
+	tx.state = to
+	tx.end = tx.shard.wheel.now + 1 + hold
+	tx.shard.wheel.set(&tx.timer, tx.end)
+}
+
+func (tx *Client) expire(now uint64) {
+	s := tx.shard
+	switch {
+	case tx.state >= completed:
+		tx.terminate()
+	case now < tx.end: // Timers A, E
+		s.layer.counts.Retransmitted.Add(1)
+		tx.flow.Send(tx.request, nil)
+		tx.interval *= 2
+		if tx.Method != message.INVITE {
+			tx.interval = min(tx.interval, s.layer.t2)
+		}
+		s.wheel.set(&tx.timer, min(now+tx.interval, tx.end))
+	case tx.Method == message.INVITE && tx.state == proceeding && tx.cancel == notCancelled: // Timer C, 16.8
+		tx.sendCancel()
+	default: // Timers B, F, or no final response to a cancelled INVITE
+		s.layer.counts.TimedOut.Add(1)
+		tx.fail(Timeout)
+	}
+}
+
+// sendFailed is told by the transport, on a goroutine of its own, that the request could not be sent.
+func (tx *Client) sendFailed(error) {
+	s := tx.shard
+	s.mu.Lock()
+	if tx.state == calling {
+		s.layer.counts.TransportErrors.Add(1)
+		tx.fail(TransportError)
+	}
+	s.unlock()
+}
+
+func (tx *Client) fail(cause Cause) {
+	tx.state = terminated
+	if tx.Method != message.CANCEL {
+		tx.shard.layer.user.Failed(tx, cause)
+	}
+	tx.terminate()
+}
+
+func (tx *Client) terminate() {
+	s := tx.shard
+	s.wheel.stop(&tx.timer)
+	delete(s.clients, tx.id)
+	tx.state, tx.request, tx.Context = terminated, nil, nil
+	s.layer.counts.Clients.Add(-1)
+}

@@ -1,0 +1,203 @@
+package transaction
+
+import (
+	"net/netip"
+
+	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
+)
+
+type state uint8
+
+const (
+	calling    state = iota // client: nothing received (Calling, or Trying of a non-INVITE)
+	proceeding              // client: a provisional response received; server: no final response sent
+	completed               // a final response, for an INVITE one that is not 2xx
+	confirmed               // INVITE server: the non-2xx was acknowledged
+	accepted                // INVITE: a 2xx (RFC 6026)
+	terminated
+)
+
+// Server is a server transaction (RFC 3261 17.2, RFC 6026 7.1). Its methods are called under the lock of its shard: by
+// a User in a callback, by anyone else within Do.
+type Server struct {
+	Method  message.Method
+	Context any // the user's own, untouched here
+
+	shard    *shard
+	key      serverKey
+	flow     transport.Flow // on which the request came
+	reply    transport.Flow // on which responses go
+	state    state
+	interval uint64 // ticks to the next retransmission (Timer G)
+	end      uint64 // tick at which the state ends (Timers H, I, J, L)
+	timer    timer
+	request  *message.Message
+	response []byte // the last response, for retransmissions
+}
+
+func (s *shard) newServer(key serverKey, flow transport.Flow, m *message.Message) {
+	tx := &Server{Method: m.Method(), shard: s, key: key, flow: flow, reply: replyFlow(flow, m.TopVia()), state: proceeding, request: m.Clone()}
+	tx.timer.owner = tx
+	s.servers[key] = tx
+	s.layer.counts.Servers.Add(1)
+	if tx.Method == message.INVITE {
+		tx.Respond(100, "", nil, nil) // 17.2.1: at once, as the decision may take longer than 200 ms
+	}
+	s.layer.user.Request(tx, m)
+}
+
+// Do runs f under the lock of the transaction's shard. It must not be called under that lock.
+func (tx *Server) Do(f func()) {
+	tx.shard.mu.Lock()
+	f()
+	tx.shard.unlock()
+}
+
+// After runs f when the lock is released. It is for what may block or may come back to this shard.
+func (tx *Server) After(f func()) { tx.shard.after = append(tx.shard.after, f) }
+
+// Request is the transaction's own copy of the request; nil once a final response was sent.
+func (tx *Server) Request() *message.Message { return tx.request }
+
+// Flow is the flow on which the request came.
+func (tx *Server) Flow() transport.Flow { return tx.flow }
+
+// Open says whether a final response may still be sent.
+func (tx *Server) Open() bool { return tx.state == proceeding }
+
+// Respond answers with a response of our own (RFC 3261 8.2.6). An empty reason is that of the RFC.
+func (tx *Server) Respond(status int, reason string, headers []message.Field, body []byte) {
+	if tx.request == nil {
+		return
+	}
+	tag := ""
+	if status != 100 {
+		tag = tx.toTag()
+	}
+	tx.shard.buf = appendResponse(tx.shard.buf[:0], tx.flow, tx.request, status, reason, tag, headers, body)
+	tx.Send(status, tx.shard.buf)
+}
+
+// Send sends a response to the client; data is copied where it must be kept. A response that the state does not allow
+// is dropped: a second final one, or a provisional one after it.
+func (tx *Server) Send(status int, data []byte) {
+	s := tx.shard
+	switch {
+	case tx.state == accepted && status/100 == 2: // RFC 6026 7.1: another 2xx, or a retransmission of one
+		tx.transmit(data)
+		return
+	case tx.state != proceeding:
+		return
+	case status < 200:
+		tx.response = append(tx.response[:0], data...)
+		tx.transmit(data)
+		return
+	}
+	tx.transmit(data)
+	now := s.wheel.now + 1
+	switch {
+	case tx.Method == message.INVITE && status/100 == 2:
+		// The callee retransmits its 2xx, not we; nothing but the key is needed any more.
+		tx.state, tx.response = accepted, nil
+		tx.end = now + s.layer.t64 // Timer L
+		s.wheel.set(&tx.timer, tx.end)
+	case tx.Method == message.INVITE:
+		tx.state, tx.response = completed, exact(data)
+		tx.end = now + s.layer.t64 // Timer H
+		tx.interval = s.layer.t1   // Timer G
+		if tx.flow.Protocol().Reliable() {
+			s.wheel.set(&tx.timer, tx.end)
+		} else {
+			s.wheel.set(&tx.timer, now+tx.interval)
+		}
+	case tx.flow.Protocol().Reliable(): // Timer J is zero
+		tx.terminate()
+	default:
+		tx.state, tx.response = completed, exact(data)
+		tx.end = now + s.layer.t64 // Timer J
+		s.wheel.set(&tx.timer, tx.end)
+	}
+	tx.request = nil
+}
+
+// Abandon ends the transaction without a response: RFC 4320 4.2 forbids a 408 to a non-INVITE.
+func (tx *Server) Abandon() {
+	if tx.state == proceeding {
+		tx.terminate()
+	}
+}
+
+// retransmitted: the client sent the request again (17.2.1, 17.2.2).
+func (tx *Server) retransmitted() {
+	if tx.response != nil {
+		tx.transmit(tx.response)
+	}
+}
+
+// acknowledged: the ACK to a non-2xx arrived (17.2.1).
+func (tx *Server) acknowledged() {
+	if tx.state != completed {
+		return
+	}
+	if tx.flow.Protocol().Reliable() { // Timer I is zero
+		tx.terminate()
+		return
+	}
+	tx.state, tx.response = confirmed, nil
+	tx.end = tx.shard.wheel.now + 1 + tx.shard.layer.t4 // Timer I
+	tx.shard.wheel.set(&tx.timer, tx.end)
+}
+
+func (tx *Server) expire(now uint64) {
+	if now >= tx.end {
+		tx.terminate()
+		return
+	}
+	tx.shard.layer.counts.Retransmitted.Add(1)
+	tx.transmit(tx.response) // Timer G
+	tx.interval = min(2*tx.interval, tx.shard.layer.t2)
+	tx.shard.wheel.set(&tx.timer, min(now+tx.interval, tx.end))
+}
+
+func (tx *Server) terminate() {
+	tx.shard.wheel.stop(&tx.timer)
+	delete(tx.shard.servers, tx.key)
+	tx.state, tx.request, tx.response, tx.Context = terminated, nil, nil, nil
+	tx.shard.layer.counts.Servers.Add(-1)
+}
+
+func (tx *Server) transmit(data []byte) { tx.reply.Send(data, nil) }
+
+func (tx *Server) toTag() string { return tx.key.tag() }
+
+func exact(b []byte) []byte { return append(make([]byte, 0, len(b)), b...) }
+
+// replyFlow is where a response goes (RFC 3261 18.2.2, RFC 3581 4): the connection of the request; over UDP the source
+// of the packet if the client asked for that with rport, else the source address and the port of its Via. A maddr is
+// not followed: it would let a stranger aim our responses.
+func replyFlow(flow transport.Flow, via *message.Via) transport.Flow {
+	if flow.Protocol() != transport.UDP || via.HasRPort {
+		return flow
+	}
+	port := via.Port
+	if port == 0 {
+		port = 5060
+	}
+	return flow.To(netip.AddrPortFrom(flow.Remote().Addr(), port))
+}
+
+// AppendVia appends the top Via of req with what the receiver of the request adds to it: received and, if the client
+// asked for it, rport (RFC 3261 18.2.1, RFC 3581 4). received is always there: it costs a few bytes and saves comparing
+// a host name with an address.
+func AppendVia(dst []byte, flow transport.Flow, req *message.Message) []byte {
+	source := flow.Remote()
+	return message.AppendVia(dst, req.TopVia(), source.Addr(), source.Port())
+}
+
+func appendResponse(dst []byte, flow transport.Flow, req *message.Message, status int, reason, toTag string, headers []message.Field, body []byte) []byte {
+	var space [256]byte
+	return message.AppendResponse(dst, req, &message.Response{
+		Status: status, Reason: reason, ToTag: toTag, TopVia: AppendVia(space[:0], flow, req), Headers: headers, Body: body,
+	})
+}

@@ -1,0 +1,78 @@
+package transaction
+
+import "time"
+
+// tick is how fine the timers are. RFC 3261's shortest, T1, is ten of them.
+const tick = 50 * time.Millisecond
+
+// wheelSlots times tick is 51.2 s, more than 64*T1; a later timer passes its slot until its lap comes.
+const wheelSlots = 1024
+
+func ticks(d time.Duration) uint64 { return uint64((d + tick - 1) / tick) }
+
+// wheel holds the timers of a shard, each in the slot of its due tick. Setting and stopping a timer costs the same
+// whatever their number. It is guarded by the shard's lock.
+type wheel struct {
+	now   uint64 // the last tick that was run
+	slots [wheelSlots]*timer
+}
+
+// timer is part of what it wakes. A transaction has one: the next moment at which it has something to do.
+type timer struct {
+	due        uint64
+	prev, next *timer
+	slot       **timer // the head of the list it is in; nil when it is not set
+	owner      interface{ expire(now uint64) }
+}
+
+// set makes t expire at tick due, whatever it was set to before.
+func (w *wheel) set(t *timer, due uint64) {
+	w.stop(t)
+	if due <= w.now {
+		due = w.now + 1
+	}
+	slot := &w.slots[due%wheelSlots]
+	t.due, t.slot, t.next = due, slot, *slot
+	if t.next != nil {
+		t.next.prev = t
+	}
+	*slot = t
+}
+
+// stop makes t not expire.
+func (w *wheel) stop(t *timer) {
+	if t.slot == nil {
+		return
+	}
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		*t.slot = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	}
+	t.prev, t.next, t.slot = nil, nil, nil
+}
+
+// advance expires every timer that is due up to and including tick now.
+func (w *wheel) advance(now uint64) {
+	if now-w.now > wheelSlots && now > w.now { // the process was stopped for longer than a lap: one lap sees every timer
+		w.now = now - wheelSlots
+	}
+	for w.now < now {
+		w.now++
+		slot := &w.slots[w.now%wheelSlots]
+		for t := *slot; t != nil; {
+			next := t.next
+			if t.due <= w.now {
+				w.stop(t)
+				t.owner.expire(w.now)
+				// The owner may have set or stopped any timer, t.next included: start over. What is left here is due in
+				// a later lap or was already seen, so this ends.
+				next = *slot
+			}
+			t = next
+		}
+	}
+}

@@ -1,0 +1,314 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/routr-fabric/routr/services/edgeport/message"
+)
+
+// halfClosed is how long a peer that has closed its half may be answered. It is short, as most of them have closed the
+// other half as well, which nobody can see.
+const halfClosed = 5 * time.Second
+
+// conn is one connection of a stream transport. Its goroutine, run, reads it, and is the only one that closes it; who
+// else wants it gone calls kill.
+type conn struct {
+	layer    *Layer
+	protocol Protocol
+	dialed   bool
+	heard    bool // a message has come; of the goroutine that reads
+	id       string
+	remote   netip.AddrPort
+	local    atomic.Pointer[netip.AddrPort]
+	active   atomic.Int64  // when bytes came last, in layer time
+	done     chan struct{} // closed by kill
+
+	mu       sync.Mutex
+	nc       net.Conn // nil until it stands
+	direct   direct
+	why      reason // why it ended; alive until then
+	err      error
+	cancel   context.CancelFunc // ends the dialing
+	muted    bool               // no more reading: the layer shuts down
+	retired  bool               // nothing more can arrive
+	flushing bool               // nothing more is taken to be sent
+	queue    []pending
+	queued   int            // what the queue costs
+	draining bool           // a goroutine writes the queue
+	writers  sync.WaitGroup // that goroutine
+}
+
+// newConn makes a connection that is not in the table yet.
+func (l *Layer) newConn(p Protocol, local, remote netip.AddrPort) *conn {
+	c := &conn{layer: l, protocol: p, id: rand.Text()[:20], remote: remote, done: make(chan struct{})}
+	c.local.Store(&local)
+	c.active.Store(int64(l.now()))
+	return c
+}
+
+// attach makes nc the connection. It is called once.
+func (c *conn) attach(nc net.Conn) {
+	c.nc = nc
+	c.direct.attach(nc)
+}
+
+// connect opens the connection, and runs it.
+func (c *conn) connect(ctx context.Context) {
+	defer c.cancel()
+	// Bound to the address that Local has told since the flow was made.
+	d := net.Dialer{
+		LocalAddr:       net.TCPAddrFromAddrPort(*c.local.Load()),
+		KeepAliveConfig: keepAlive(),
+	}
+	nc, err := d.DialContext(ctx, "tcp", c.remote.String())
+	if err != nil {
+		c.end(unreachable, err)
+		return
+	}
+	local := addrPort(nc.LocalAddr())
+	c.mu.Lock()
+	if c.why != alive {
+		c.mu.Unlock()
+		nc.Close()
+		c.end(c.why, c.err)
+		return
+	}
+	c.local.Store(&local)
+	c.attach(nc)
+	if len(c.queue) > 0 {
+		c.startDrain()
+	}
+	c.mu.Unlock()
+	c.run()
+}
+
+// run is the life of a connection that stands.
+func (c *conn) run() {
+	why, err := c.read()
+	if why == peerClosed {
+		c.retire()
+		if c.heard {
+			c.linger()
+		}
+	}
+	if why == peerClosed || why == byShutdown {
+		c.flush()
+	}
+	c.end(why, err)
+}
+
+// Phases of reading, each with its deadline.
+type phase uint8
+
+const (
+	waiting phase = iota // for a message
+	first                // for the first message to be complete
+	within               // a message
+)
+
+// read hands messages to the handler until nothing more can come, and says why.
+func (c *conn) read() (reason, error) {
+	l, count := c.layer, &c.layer.counters[c.protocol]
+	in := newInbox(l)
+	defer in.release()
+	deliver := func(data []byte) {
+		count.messagesIn.Add(1)
+		c.heard = true
+		l.handler(Flow{conn: c}, data)
+	}
+	at, limit := first, l.limits.FirstMessage
+	if c.dialed {
+		at, limit = waiting, l.limits.Idle
+	}
+	c.expect(limit)
+	for {
+		n, err := c.direct.read(c.nc, in)
+		if n > 0 {
+			c.active.Store(int64(l.now()))
+			count.bytesIn.Add(int64(n))
+			messages, ping, bad := in.add(n, deliver)
+			if ping {
+				count.keepAlives.Add(1)
+				c.send([]byte("\r\n"), nil)
+			}
+			if bad != nil {
+				return readReason(bad), bad
+			}
+			switch {
+			case at == first && messages == 0:
+			case !in.partial() && at != waiting:
+				at = waiting
+				c.expect(l.limits.Idle)
+			case in.partial() && (at != within || messages > 0):
+				at = within
+				c.expect(l.limits.MessageTime)
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if why, err := c.stopped(); why != alive {
+				return why, err
+			}
+			switch at {
+			case first:
+				return noMessage, fmt.Errorf("no message within %v", l.limits.FirstMessage)
+			case within:
+				return slowMessage, fmt.Errorf("a message took more than %v", l.limits.MessageTime)
+			case waiting:
+				// The deadline is not moved with every read, so it may be too early.
+				silent := l.now() - time.Duration(c.active.Load())
+				if silent >= l.limits.Idle {
+					return idle, fmt.Errorf("silent for %v", l.limits.Idle)
+				}
+				c.expect(l.limits.Idle - silent)
+			}
+		case errors.Is(err, io.EOF) && !in.partial():
+			return peerClosed, err
+		default:
+			return readReason(err), err
+		}
+	}
+}
+
+// readReason tells the errors of an inbox, and those of the network, apart.
+func readReason(err error) reason {
+	invalid, ok := errors.AsType[*message.Error](err)
+	switch {
+	case errors.Is(err, errTooBig), ok && invalid.Status == 513:
+		return tooBig
+	case errors.Is(err, errLineBreak), ok:
+		return malformed
+	case errors.Is(err, errMemory):
+		return noMemory
+	}
+	return broken
+}
+
+// expect lets the next read wait for d, unless the connection is to end.
+func (c *conn) expect(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why == alive && !c.muted {
+		_ = c.nc.SetReadDeadline(time.Now().Add(d)) // the read will tell
+	}
+}
+
+// stopped says why reading was interrupted; alive means that its own deadline passed.
+func (c *conn) stopped() (reason, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why == alive && c.muted {
+		return byShutdown, net.ErrClosed
+	}
+	return c.why, c.err
+}
+
+// alive says whether something may still arrive.
+func (c *conn) alive() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.why == alive && !c.retired
+}
+
+// mute ends the reading, for the shutdown of the layer.
+func (c *conn) mute() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.muted = true
+	if c.nc == nil {
+		c.killLocked(byShutdown, net.ErrClosed)
+	} else {
+		_ = c.nc.SetReadDeadline(past())
+	}
+}
+
+// kill makes the connection end, for the first reason that is given. It does not wait for that.
+func (c *conn) kill(why reason, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.killLocked(why, err)
+}
+
+func (c *conn) killLocked(why reason, err error) {
+	if c.why != alive {
+		return
+	}
+	c.why, c.err = why, err
+	close(c.done)
+	if c.cancel != nil {
+		c.cancel()
+	}
+	if c.nc != nil {
+		_ = c.nc.SetDeadline(past()) // wakes the reader, and who writes
+	}
+}
+
+// retire tells that nothing more will arrive.
+func (c *conn) retire() {
+	c.mu.Lock()
+	told := c.retired
+	c.retired = true
+	c.mu.Unlock()
+	if !told {
+		c.layer.closed(Flow{conn: c})
+	}
+}
+
+// linger leaves the peer time for answers to its last requests.
+func (c *conn) linger() {
+	t := time.NewTimer(halfClosed)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.done:
+	case <-c.layer.stop:
+	}
+}
+
+// flush waits until what is queued is written, for a second at most.
+func (c *conn) flush() {
+	c.mu.Lock()
+	c.flushing = true
+	c.mu.Unlock()
+	t := time.AfterFunc(flushTime, func() { c.kill(stalled, errors.New("its end did not leave time for it")) })
+	c.writers.Wait()
+	t.Stop()
+}
+
+// end closes the connection. What was not sent has failed.
+func (c *conn) end(why reason, err error) {
+	c.kill(why, err)
+	l := c.layer
+	l.counters[c.protocol].closed[c.why].Add(1)
+	l.mu.Lock()
+	l.forget(c)
+	l.mu.Unlock()
+	if c.nc != nil {
+		c.nc.Close()
+	}
+	c.writers.Wait()
+	c.mu.Lock()
+	unsent := c.queue
+	l.memory.give(c.queued)
+	c.queue, c.queued = nil, 0
+	c.mu.Unlock()
+	l.log.Debug("connection closed", "protocol", c.protocol.lower(), "remote", c.remote.String(), "reason", c.why.String(), "err", c.err)
+	for _, p := range unsent {
+		l.counters[c.protocol].sendFailed.Add(1)
+		if p.fail != nil {
+			p.fail(c.failure())
+		}
+	}
+	c.retire()
+}

@@ -1,0 +1,207 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Flow is a path to one peer (RFC 5626): for UDP a socket of ours and a remote address, for the others one connection.
+// It is a value, comparable, and its zero value is no flow; it may outlive its connection. Its methods may be called
+// from any goroutine, and all but Valid only on a valid flow.
+type Flow struct {
+	socket *socket
+	peer   netip.AddrPort // with socket
+	conn   *conn
+}
+
+// Valid says whether f is a flow at all; whether its connection lives Send will tell.
+func (f Flow) Valid() bool { return f.socket != nil || f.conn != nil }
+
+// Protocol is the transport of f.
+func (f Flow) Protocol() Protocol {
+	if f.conn != nil {
+		return f.conn.protocol
+	}
+	return UDP
+}
+
+// Local is our address of the flow, never the unspecified one. The port of a connection that we opened is an ephemeral
+// one, and 0 until the connection stands.
+func (f Flow) Local() netip.AddrPort {
+	if f.conn != nil {
+		return *f.conn.local.Load()
+	}
+	return f.socket.local
+}
+
+// Remote is the peer's address, that of the packet or the connection and nothing that the peer says of itself.
+func (f Flow) Remote() netip.AddrPort {
+	if f.conn != nil {
+		return f.conn.remote
+	}
+	return f.peer
+}
+
+// ID names a connection for Layer.Lookup: 20 letters and digits with 100 random bits, so that it is unique over
+// restarts and EdgePorts and cannot be guessed. It is empty for UDP.
+func (f Flow) ID() string {
+	if f.conn != nil {
+		return f.conn.id
+	}
+	return ""
+}
+
+// To is, for UDP, the flow from the same socket to another remote address, and else f itself.
+func (f Flow) To(remote netip.AddrPort) Flow {
+	if f.conn == nil {
+		f.peer = unmap(remote)
+	}
+	return f
+}
+
+// Send sends one message. It never blocks, keeps no part of data after it returned, and reports nothing. fail may be nil;
+// otherwise it runs at most once, on another goroutine and never inside Send, if the bytes could not be handed to the
+// kernel: the address cannot be reached, the connection could not be opened or has ended, its queue is full, in which
+// case the connection is closed. Bytes in the kernel may still get lost.
+//
+// To a peer that has closed its half of a connection, messages can be sent for 5 s more, so that the last requests get
+// their answers.
+func (f Flow) Send(data []byte, fail func(error)) {
+	if f.conn != nil {
+		f.conn.send(data, fail)
+		return
+	}
+	f.socket.send(data, f.peer, fail)
+}
+
+// Lookup finds the live connection with that ID.
+func (l *Layer) Lookup(id string) (Flow, bool) {
+	l.mu.RLock()
+	c := l.conns[id]
+	l.mu.RUnlock()
+	if c == nil || !c.alive() {
+		return Flow{}, false
+	}
+	return Flow{conn: c}, true
+}
+
+// Flow is a flow to remote: for UDP from the socket that the kernel would choose the source address of, else the live
+// connection to that address that we opened, or a new one. That is dialed in the background, within Limits.Dial, while
+// what is sent waits; the connections that remote opened to us are found by Lookup only. Flow needs Listen before it,
+// and fails if remote is no unicast address with a port, if nothing that listens or no route reaches it, or at the
+// limit of connections.
+func (l *Layer) Flow(p Protocol, remote netip.AddrPort) (Flow, error) {
+	remote = unmap(remote)
+	f, err := l.flow(p, remote)
+	if err != nil {
+		return Flow{}, fmt.Errorf("reach %s %s: %w", p.lower(), remote, err)
+	}
+	return f, nil
+}
+
+func (l *Layer) flow(p Protocol, remote netip.AddrPort) (Flow, error) {
+	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	switch addr := remote.Addr(); {
+	case !addr.IsValid() || remote.Port() == 0:
+		return Flow{}, errors.New("want an address and a port")
+	case addr.IsUnspecified() || addr.IsMulticast() || addr == broadcast:
+		return Flow{}, errors.New("want the address of one host")
+	case p == UDP:
+		return l.udpFlow(remote)
+	case p == TCP:
+		return l.dialedFlow(endpoint{p, remote})
+	}
+	return Flow{}, errors.New("only udp and tcp are served")
+}
+
+// udpFlow chooses a socket: of remote's family, on the loopback interface if and only if remote is there, and among
+// several by the kernel's routes.
+func (l *Layer) udpFlow(remote netip.AddrPort) (Flow, error) {
+	l.mu.RLock()
+	sockets := l.sockets
+	l.mu.RUnlock()
+	addr := remote.Addr()
+	var first, second *socket
+	for _, s := range sockets {
+		if own := s.local.Addr(); own.Is4() == addr.Is4() && own.IsLoopback() == addr.IsLoopback() {
+			if first == nil {
+				first = s
+			} else {
+				second = s
+				break
+			}
+		}
+	}
+	if first == nil {
+		return Flow{}, errors.New("no udp socket of its family reaches it, add one to spec.transport")
+	}
+	if second != nil {
+		source, err := l.routes.source(addr)
+		if err != nil {
+			return Flow{}, err
+		}
+		for _, s := range sockets {
+			if s.local.Addr() == source {
+				first = s
+				break
+			}
+		}
+	}
+	return Flow{socket: first, peer: remote}, nil
+}
+
+// dialedFlow is the connection that we have to an endpoint, or a new one.
+func (l *Layer) dialedFlow(to endpoint) (Flow, error) {
+	l.mu.RLock()
+	c := l.dialed[to]
+	l.mu.RUnlock()
+	if c != nil && c.alive() {
+		return Flow{conn: c}, nil
+	}
+	source, err := l.routes.source(to.addr.Addr())
+	if err != nil {
+		return Flow{}, err
+	}
+	c, err = l.dial(to, source)
+	if err != nil {
+		return Flow{}, err
+	}
+	return Flow{conn: c}, nil
+}
+
+// routes remembers which source address the kernel uses for a remote one.
+type routes struct {
+	mu    sync.Mutex
+	known map[netip.Addr]netip.Addr
+	since time.Time
+}
+
+// Routes change seldom, and a source address that is a minute old still works if its interface is there.
+const (
+	routesKept = 4096
+	routesTime = time.Minute
+)
+
+// source asks the kernel, by connecting a UDP socket, which sends nothing.
+func (r *routes) source(remote netip.Addr) (netip.Addr, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.known) >= routesKept || time.Since(r.since) > routesTime {
+		r.known, r.since = make(map[netip.Addr]netip.Addr), time.Now()
+	}
+	if source, ok := r.known[remote]; ok {
+		return source, nil
+	}
+	probe, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(remote, 9)))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("find a route: %w", err)
+	}
+	defer probe.Close()
+	source := addrPort(probe.LocalAddr()).Addr()
+	r.known[remote] = source
+	return source, nil
+}

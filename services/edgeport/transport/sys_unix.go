@@ -1,0 +1,167 @@
+//go:build unix
+
+package transport
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+)
+
+var errBufferFull = errors.New("the socket's send buffer is full")
+
+// sender writes datagrams without ever waiting. The write of the net package waits while the send buffer is full, and a
+// few packets for neighbors that do not answer ARP fill it: three seconds were measured, for whoever holds the lock.
+type sender struct {
+	raw syscall.RawConn
+
+	// What is written, kept here so that a packet needs no allocation.
+	mu   sync.Mutex
+	data []byte
+	v4   syscall.SockaddrInet4
+	v6   syscall.SockaddrInet6
+	to   syscall.Sockaddr
+	err  error
+	once func(fd uintptr) bool
+}
+
+func (s *sender) attach(c *net.UDPConn) (err error) {
+	s.raw, err = c.SyscallConn()
+	s.once = s.try
+	return err
+}
+
+// try never asks to be called again.
+func (s *sender) try(fd uintptr) bool {
+	for {
+		s.err = syscall.Sendto(int(fd), s.data, 0, s.to)
+		if !errors.Is(s.err, syscall.EINTR) {
+			return true
+		}
+	}
+}
+
+func (s *sender) write(data []byte, to netip.AddrPort) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if addr := to.Addr(); addr.Is4() {
+		s.v4.Addr, s.v4.Port, s.to = addr.As4(), int(to.Port()), &s.v4
+	} else {
+		s.v6.Addr, s.v6.Port, s.to = addr.As16(), int(to.Port()), &s.v6
+	}
+	s.data = data
+	err := s.raw.Write(s.once)
+	s.data = nil
+	if err == nil {
+		err = s.err
+	}
+	if errors.Is(err, syscall.EAGAIN) {
+		err = errBufferFull
+	}
+	return err
+}
+
+// direct reads and writes the socket of a connection without the net package between: a write does not wait, and a
+// read that waits holds no buffer. It does nothing of its own if the connection is more than a socket.
+type direct struct {
+	raw syscall.RawConn // nil: more than a socket
+
+	in       *inbox
+	nr       int
+	readErr  error
+	readOnce func(fd uintptr) bool
+
+	out       []byte
+	nw        int
+	writeErr  error
+	writeOnce func(fd uintptr) bool
+}
+
+func (d *direct) attach(c net.Conn) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	d.raw, d.readOnce, d.writeOnce = raw, d.tryRead, d.tryWrite
+}
+
+// read waits until c has something, and puts it into in.
+func (d *direct) read(c net.Conn, in *inbox) (int, error) {
+	if d.raw == nil {
+		room, err := in.room()
+		if err != nil {
+			return 0, err
+		}
+		return c.Read(room)
+	}
+	d.in, d.nr, d.readErr = in, 0, nil
+	if err := d.raw.Read(d.readOnce); err != nil {
+		return 0, err
+	}
+	if d.nr == 0 && d.readErr == nil {
+		return 0, io.EOF
+	}
+	return max(d.nr, 0), d.readErr
+}
+
+// tryRead reads what there is, and says whether that was anything.
+func (d *direct) tryRead(fd uintptr) bool {
+	room, err := d.in.room()
+	if err != nil {
+		d.readErr = err
+		return true
+	}
+	for {
+		d.nr, d.readErr = syscall.Read(int(fd), room)
+		switch {
+		case errors.Is(d.readErr, syscall.EINTR):
+		case errors.Is(d.readErr, syscall.EAGAIN):
+			d.in.rest()
+			return false
+		default:
+			return true
+		}
+	}
+}
+
+// write returns how much of data the kernel took, which is nothing if it would have to wait. Calls must not overlap.
+func (d *direct) write(data []byte) (int, error) {
+	if d.raw == nil {
+		return 0, nil
+	}
+	d.out, d.nw, d.writeErr = data, 0, nil
+	err := d.raw.Write(d.writeOnce)
+	d.out = nil
+	if err == nil && !errors.Is(d.writeErr, syscall.EAGAIN) {
+		err = d.writeErr
+	}
+	return max(d.nw, 0), err
+}
+
+// tryWrite never asks to be called again.
+func (d *direct) tryWrite(fd uintptr) bool {
+	for {
+		d.nw, d.writeErr = syscall.Write(int(fd), d.out)
+		if !errors.Is(d.writeErr, syscall.EINTR) {
+			return true
+		}
+	}
+}
+
+// descriptors is how many connections the limit of open files allows: an eighth of it, and 64 at least, is left to the
+// rest of the process. 0 means that there is no such limit.
+func descriptors() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Cur) > 1<<30 {
+		return 0
+	}
+	n := int(limit.Cur)
+	return max(n-max(n/8, 64), 1)
+}

@@ -1,0 +1,100 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+)
+
+const (
+	datagramSize = 1 << 16
+	// Kernel buffers, which it cuts to net.core.rmem_max and wmem_max. What arrives while a core is busy waits in the
+	// one; in the other, what is sent to a neighbor that does not answer ARP.
+	socketBuffer = 4 << 20
+)
+
+// socket is a UDP socket that is bound to one address.
+type socket struct {
+	layer *Layer
+	local netip.AddrPort
+	*net.UDPConn
+	sender
+}
+
+func (l *Layer) newSocket(at netip.AddrPort) (*socket, error) {
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{layer: l, local: addrPort(c.LocalAddr()), UDPConn: c}
+	// A buffer that stays smaller is no reason not to serve.
+	_ = c.SetReadBuffer(socketBuffer)
+	_ = c.SetWriteBuffer(socketBuffer)
+	if err := s.sender.attach(c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// read hands datagrams to the handler until the socket is closed. No other error ends it: they are about one datagram,
+// or pass.
+func (s *socket) read() {
+	l, count := s.layer, &s.layer.counters[UDP]
+	buf := make([]byte, datagramSize)
+	var pause backoff
+	for {
+		n, from, err := s.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) || !l.wait(pause.next()) {
+				return
+			}
+			continue
+		}
+		pause.reset()
+		data := trim(buf[:n])
+		if len(data) == 0 {
+			count.keepAlives.Add(1)
+			continue
+		}
+		count.messagesIn.Add(1)
+		count.bytesIn.Add(int64(n))
+		l.handler(Flow{socket: s, peer: unmap(from)}, data)
+	}
+}
+
+// trim removes the CRLFs before a message, and NULs, which make up the keep-alives of some clients.
+func trim(data []byte) []byte {
+	for len(data) > 0 && (data[0] == '\r' || data[0] == '\n' || data[0] == 0) {
+		data = data[1:]
+	}
+	return data
+}
+
+// send writes one datagram at once, or drops it if the kernel's buffer is full.
+func (s *socket) send(data []byte, to netip.AddrPort, fail func(error)) {
+	if err := s.transmit(data, to); err != nil {
+		s.layer.failed(UDP, fail, fmt.Errorf("send udp %s: %w", to, err))
+		return
+	}
+	count := &s.layer.counters[UDP]
+	count.messagesOut.Add(1)
+	count.bytesOut.Add(int64(len(data)))
+}
+
+func (s *socket) transmit(data []byte, to netip.AddrPort) error {
+	switch {
+	case to.Addr().Is4() != s.local.Addr().Is4():
+		return fmt.Errorf("the socket %s is of another address family", s.local)
+	case to.Addr().Zone() != "":
+		// Only a link-local address has a zone. Its number is looked up here, and the rare packet may wait.
+		_, err := s.WriteToUDPAddrPort(data, to)
+		return err
+	}
+	return s.sender.write(data, to)
+}
+
+// past is a deadline that has passed: it makes reads and writes return.
+func past() time.Time { return time.Unix(1, 0) }

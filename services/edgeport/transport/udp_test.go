@@ -1,0 +1,216 @@
+package transport
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func udpClient(t testing.TB, from string) *net.UDPConn {
+	t.Helper()
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(from)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func datagram(t testing.TB, c *net.UDPConn, to netip.AddrPort, data string) {
+	t.Helper()
+	if _, err := c.WriteToUDPAddrPort([]byte(data), to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantDatagram(t testing.TB, c *net.UDPConn, want string, from netip.AddrPort) {
+	t.Helper()
+	buf := make([]byte, 1<<16)
+	n, got, err := c.ReadFromUDPAddrPort(buf)
+	if err != nil || string(buf[:n]) != want || unmap(got) != from {
+		t.Fatalf("received %q from %v, %v, want %q from %v", short(string(buf[:n])), got, err, short(want), from)
+	}
+}
+
+func TestUDP(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1", "127.0.0.9", "::1"} {
+		e := serve(t, on(UDP, addr), echo)
+		c := udpClient(t, addr)
+		for _, tt := range []struct {
+			name, in, want string
+		}{
+			{"message", text("a", 10), text("a", 10)},
+			{"CRLF before", "\r\n\r\n" + text("b", 0), text("b", 0)},
+			{"not SIP", "hello", "hello"},
+			{"large", strings.Repeat("x", 65000), strings.Repeat("x", 65000)},
+		} {
+			t.Run(addr+" "+tt.name, func(t *testing.T) {
+				datagram(t, c, e.addr(), tt.in)
+				f := e.want(t, tt.want)
+				wantDatagram(t, c, tt.want, e.addr())
+				if !f.Valid() || f.Protocol() != UDP || f.ID() != "" || f.Local() != e.addr() || f.Remote() != addrPort(c.LocalAddr()) {
+					t.Errorf("flow = %v %q %v %v, want %v %q %v %v", f.Protocol(), f.ID(), f.Local(), f.Remote(), UDP, "", e.addr(), c.LocalAddr())
+				}
+			})
+		}
+	}
+}
+
+// Keep-alives are dropped, and nothing that comes ends the reader.
+func TestUDPKeepAlive(t *testing.T) {
+	e := serve(t, on(UDP, "127.0.0.1"), nil)
+	c := udpClient(t, "127.0.0.1")
+	for _, data := range []string{"\r\n\r\n", "\r\n", "\x00\x00\x00\x00", "\x00", "", "\n"} {
+		datagram(t, c, e.addr(), data)
+	}
+	datagram(t, c, e.addr(), "end")
+	e.want(t, "end")
+	if n := e.counters[UDP].keepAlives.Load(); n != 6 {
+		t.Errorf("keep-alives = %d, want 6", n)
+	}
+	if n := e.counters[UDP].messagesIn.Load(); n != 1 {
+		t.Errorf("messages = %d, want 1", n)
+	}
+}
+
+func TestUDPReadError(t *testing.T) {
+	e := serve(t, on(UDP, "127.0.0.1"), nil)
+	c := udpClient(t, "127.0.0.1")
+	datagram(t, c, e.addr(), "before")
+	e.want(t, "before")
+	// A deadline that has passed makes reads fail until it is lifted.
+	if err := e.sockets[0].SetReadDeadline(past()); err != nil {
+		t.Fatal(err)
+	}
+	datagram(t, c, e.addr(), "after")
+	if err := e.sockets[0].SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	e.want(t, "after")
+}
+
+func TestUDPTo(t *testing.T) {
+	e := serve(t, on(UDP, "127.0.0.1"), nil)
+	a, b := udpClient(t, "127.0.0.1"), udpClient(t, "127.0.0.1")
+	datagram(t, a, e.addr(), "x")
+	f := e.want(t, "x")
+	to := f.To(addrPort(b.LocalAddr()))
+	to.Send([]byte("y"), nil)
+	wantDatagram(t, b, "y", e.addr())
+	if to == f || to.To(f.Remote()) != f {
+		t.Errorf("To() and back = %v, want %v", to.To(f.Remote()), f)
+	}
+	again, err := e.Flow(UDP, f.Remote())
+	if err != nil || again != f {
+		t.Errorf("Flow() = %v, %v, want %v", again, err, f)
+	}
+	if mapped := f.To(netip.MustParseAddrPort("[::ffff:127.0.0.1]:5060")); mapped != f.To(netip.MustParseAddrPort("127.0.0.1:5060")) {
+		t.Errorf("To() a mapped address = %v, want it unmapped", mapped)
+	}
+}
+
+func TestUDPSendFails(t *testing.T) {
+	e := serve(t, on(UDP, "127.0.0.1"), nil)
+	loopback := Flow{socket: e.sockets[0]}
+	for _, tt := range []struct {
+		name, to, data, want string
+	}{
+		{"no route from loopback", "198.51.100.1:5060", "x", "send udp 198.51.100.1:5060: invalid argument"},
+		{"too long", "127.0.0.1:5060", strings.Repeat("x", 1<<16), "send udp 127.0.0.1:5060: message too long"},
+		{"other family", "[::1]:5060", "x", "send udp [::1]:5060: the socket " + e.addr().String() + " is of another address family"},
+		{"invalid", "0.0.0.0:0", "x", "send udp 0.0.0.0:0: invalid argument"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			failed := make(chan error) // unbuffered: inside Send it would never be received
+			loopback.To(netip.MustParseAddrPort(tt.to)).Send([]byte(tt.data), func(err error) { failed <- err })
+			if err := wait(t, failed, "the failure"); err.Error() != tt.want {
+				t.Errorf("Send() failed with %q, want %q", err, tt.want)
+			}
+			loopback.To(netip.MustParseAddrPort(tt.to)).Send([]byte(tt.data), nil) // nobody to tell
+		})
+	}
+	e.stop()
+	failed := make(chan error)
+	loopback.To(e.addr()).Send([]byte("x"), func(err error) { failed <- err })
+	if err := wait(t, failed, "the failure"); !strings.Contains(err.Error(), "closed") {
+		t.Errorf("Send() after the end failed with %q, want closed", err)
+	}
+}
+
+func TestUDPFlow(t *testing.T) {
+	e := serve(t, Config{Listen: []Listen{at(UDP, "0.0.0.0:0"), at(UDP, "[::1]:0")}}, nil)
+	for _, tt := range []struct{ name, to, from, err string }{
+		{name: "loopback", to: "127.0.0.9:5060", from: "127.0.0.1"},
+		{name: "IPv6 loopback", to: "[::1]:5060", from: "::1"},
+		{name: "mapped", to: "[::ffff:127.0.0.1]:5060", from: "127.0.0.1"},
+		{name: "family without socket", to: "[2001:db8::1]:5060", err: "reach udp [2001:db8::1]:5060: no udp socket of its family reaches it, add one to spec.transport"},
+		{name: "no port", to: "127.0.0.1:0", err: "reach udp 127.0.0.1:0: want an address and a port"},
+		{name: "unspecified", to: "0.0.0.0:5060", err: "reach udp 0.0.0.0:5060: want the address of one host"},
+		{name: "multicast", to: "224.0.1.75:5060", err: "reach udp 224.0.1.75:5060: want the address of one host"},
+		{name: "broadcast", to: "255.255.255.255:5060", err: "reach udp 255.255.255.255:5060: want the address of one host"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f, err := e.Flow(UDP, netip.MustParseAddrPort(tt.to))
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err || f.Valid() {
+					t.Errorf("Flow() = %v, %v, want %s", f, err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Local().Addr() != netip.MustParseAddr(tt.from) {
+				t.Errorf("Flow(%s) is from %v, want %v", tt.to, f.Local(), tt.from)
+			}
+		})
+	}
+	// Every address of this machine is reached from itself.
+	addrs, err := localAddrs(netip.IPv4Unspecified())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range addrs {
+		f, err := e.Flow(UDP, netip.AddrPortFrom(addr, 5060))
+		if err != nil || f.Local().Addr() != addr {
+			t.Errorf("Flow(%v) is from %v, %v, want %v", addr, f, err, addr)
+		}
+	}
+	if _, err := e.Flow(TLS, netip.MustParseAddrPort("127.0.0.1:5061")); err == nil {
+		t.Error("Flow(TLS) = nil, want an error")
+	}
+}
+
+// Among several sockets the kernel's routes decide, and are remembered for a while and not without a bound.
+func TestRoutes(t *testing.T) {
+	var r routes
+	addr := netip.MustParseAddr("127.0.0.1")
+	for range routesKept + 10 {
+		got, err := r.source(addr)
+		if err != nil || !got.IsLoopback() {
+			t.Fatalf("source(%v) = %v, %v, want loopback", addr, got, err)
+		}
+		addr = addr.Next()
+	}
+	if n := len(r.known); n != 10 {
+		t.Errorf("%d routes remembered, want 10", n)
+	}
+}
+
+func TestUDPSendAllocates(t *testing.T) {
+	e := serve(t, on(UDP, "127.0.0.1"), nil)
+	c := udpClient(t, "127.0.0.1")
+	f, err := e.Flow(UDP, addrPort(c.LocalAddr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := []byte(text("a", 300))
+	if n := testing.AllocsPerRun(100, func() { f.Send(data, nil) }); n != 0 {
+		t.Errorf("Send() allocates %v times, want 0", n)
+	}
+}

@@ -1,0 +1,378 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/routr-fabric/routr/bus"
+	locationpb "github.com/routr-fabric/routr/proto/location/v2beta1"
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
+	sipmessagepb "github.com/routr-fabric/routr/proto/sipmessage/v2beta1"
+	"github.com/routr-fabric/routr/services/processor"
+)
+
+// What one REGISTER may ask for. Both are far above what a phone needs.
+const (
+	maxContacts    = 32   // Contact values
+	maxBindingText = 4096 // bytes of contact URI, Path and instance of one binding
+)
+
+// registration is a REGISTER that may be done.
+type registration struct {
+	processor.Request
+	headers registerHeaders
+	aor     string
+	agent   *agent // nil: a user that only a trusted peer knows
+}
+
+// registerHeaders are the headers of a REGISTER that have no field in SIPMessage.
+type registerHeaders struct {
+	unsupported []string // option tags of Require that we do not know
+	path        []string
+	supported   []string // values of Supported
+	sessions    int32
+}
+
+// register is the registrar (RFC 3261 10.3).
+func (s *Service) register(ctx context.Context, r processor.Request) {
+	m := r.Message
+	// Step 1. A user in the Request-URI, which 10.2 forbids, is not looked at.
+	d := s.dir.domain(m.GetRequestUri().GetHost())
+	if d == nil {
+		s.refuse(r, 404, "")
+		return
+	}
+	reg := registration{Request: r, headers: readHeaders(m)}
+	if len(reg.headers.unsupported) > 0 { // step 2
+		s.refuse(r, 420, "", processor.NewHeader("Unsupported", strings.Join(reg.headers.unsupported, ", ")))
+		return
+	}
+	to, trusted, username := m.GetTo().GetAddress().GetUri(), s.trusts(r), ""
+	if !trusted { // step 3
+		var refusal *processorpb.MessageResponse
+		if username, refusal = s.digest.Authenticate(r, processor.AsServer, d.host, d.secret); refusal != nil {
+			s.challenge(r, refusal)
+			return
+		}
+	}
+	if to.GetUser() == "" || s.dir.domain(to.GetHost()) != d { // step 5, as step 4 needs a user of the domain
+		s.refuse(r, 404, "")
+		return
+	}
+	reg.agent = d.agent(to.User)
+	if !trusted { // step 4: strangers register for themselves
+		from := m.GetFrom().GetAddress().GetUri()
+		if !d.owns(username, to.User) || s.dir.domain(from.GetHost()) != d || d.agent(from.GetUser()) != reg.agent {
+			s.refuse(r, 403, "")
+			return
+		}
+	}
+	if reg.agent != nil && !reg.agent.enabled {
+		s.refuse(r, 403, "")
+		return
+	}
+	reg.aor = d.aor(to.User)
+	s.bind(ctx, &reg) // steps 6 to 8
+}
+
+// bind does what the Contacts of a REGISTER ask for.
+func (s *Service) bind(ctx context.Context, reg *registration) {
+	contacts := reg.Message.GetContacts()
+	if len(contacts) == 0 {
+		if reg.Message.GetContact() == nil {
+			reg.Call(ctx, s.find, &locationpb.FindRoutesRequest{Aor: reg.aor},
+				func(reply bus.Reply, err error) { s.queried(reg, reply, err) })
+			return
+		}
+		contacts = []*sipmessagepb.Contact{reg.Message.Contact}
+	}
+	if len(contacts) > maxContacts {
+		s.refuse(reg.Request, 403, "Too Many Contacts In One Request")
+		return
+	}
+	b := new(struct { // one allocation for the usual case of one Contact
+		add   locationpb.AddRouteRequest
+		route locationpb.Route
+	})
+	add := &b.add
+	add.Aor, add.MaxContacts = reg.aor, -1
+	if reg.agent != nil {
+		add.MaxContacts = reg.agent.maxContacts
+	}
+	if contacts[0].GetAddress().GetWildcard() { // step 6
+		if len(contacts) > 1 || reg.Message.GetExpires() == nil || reg.Message.Expires.Expires != 0 {
+			s.refuse(reg.Request, 400, "Contact: * Without Expires: 0 Or With Another Contact")
+			return
+		}
+		add.RemoveAll, add.CallId, add.CSeq = true, callID(reg.MessageRequest), reg.Message.GetCSeq().GetNumber()
+	} else if !s.addRoutes(reg, add, &b.route, contacts) {
+		return
+	}
+	reg.Call(ctx, s.add, add,
+		func(reply bus.Reply, err error) { s.bound(reg, reply, err) })
+}
+
+// addRoutes turns contacts into the routes of add, all or none (RFC 3261 10.3 step 7); first is for the first of them.
+// ok is false if reg has been refused.
+func (s *Service) addRoutes(reg *registration, add *locationpb.AddRouteRequest, first *locationpb.Route, contacts []*sipmessagepb.Contact) (ok bool) {
+	now := time.Now().UnixMilli()
+	for i, c := range contacts {
+		expires := s.expires(reg, c)
+		if expires > 0 && expires < int32(s.cfg.MinExpires) {
+			s.refuse(reg.Request, 423, "", processor.NewHeader("Min-Expires", strconv.Itoa(s.cfg.MinExpires)))
+			return false
+		}
+		route := first
+		if i > 0 {
+			route = new(locationpb.Route)
+			add.Routes = append(add.Routes, route)
+		}
+		if !reg.fill(route, c) {
+			s.refuse(reg.Request, 400, "Contact Is No SIP URI Or Too Long")
+			return false
+		}
+		route.RegisteredOn, route.Expires = now, s.granted(reg, expires)
+	}
+	add.Route = first
+	return true
+}
+
+// expires is how long c asks to be bound, in seconds: its parameter, else the Expires header, else the default. -1 is how
+// an EdgePort says that there is no parameter, or none that is a number; 0 removes a binding.
+func (s *Service) expires(reg *registration, c *sipmessagepb.Contact) int32 {
+	if e := c.GetExpires(); e >= 0 {
+		return e
+	}
+	if h := reg.Message.GetExpires(); h != nil && h.Expires >= 0 {
+		return h.Expires
+	}
+	return int32(s.cfg.DefaultExpires)
+}
+
+// granted is expires within the limits.
+func (s *Service) granted(reg *registration, expires int32) int32 {
+	limit := int32(s.cfg.MaxExpires)
+	if reg.agent != nil && reg.agent.maxExpires > 0 {
+		limit = min(limit, reg.agent.maxExpires)
+	}
+	return min(expires, limit)
+}
+
+// fill makes route the binding of c; ok is false if c is no address that a request can be sent to.
+func (reg *registration) fill(route *locationpb.Route, c *sipmessagepb.Contact) (ok bool) {
+	text := processor.URIText(c.GetAddress().GetUri())
+	u, ok := processor.ParseURI(text)
+	if !ok {
+		return false
+	}
+	sender := reg.GetSender()
+	route.User = u.User
+	route.Host, route.Port = sender.GetHost(), strconv.Itoa(int(sender.GetPort()))
+	route.Transport = sender.GetTransport()
+	route.ContactUri = text
+	route.EdgePortRef = reg.EdgePortRef
+	route.ListeningPoints = reg.ListeningPoints
+	route.Localnets = reg.Localnets
+	route.ExternalAddrs = reg.ExternalAddrs
+	route.Flow = reg.Flow
+	route.CallId = callID(reg.MessageRequest)
+	route.CSeq = reg.Message.GetCSeq().GetNumber()
+	route.SessionCount = reg.headers.sessions
+	if q := c.GetQValue(); q >= 0 && q < 1 { // -1: absent
+		thousandths := int32(math.Round(float64(q) * 1000))
+		route.Q = &thousandths
+	}
+	size := len(text)
+	// The vector belongs to a UA that understands it (RFC 3327 5.3).
+	if len(reg.headers.path) > 0 && reg.supports("path") {
+		route.Path = reg.headers.path
+		for _, p := range route.Path {
+			size += len(p)
+		}
+	}
+	if len(c.GetParameters()) > 0 {
+		// What cannot be written back between quotation marks is no instance.
+		if id := strings.Trim(c.Parameters["+sip.instance"], `"`); !strings.ContainsAny(id, "\"\\\r\n\x00") {
+			route.Instance = id
+			size += len(id)
+		}
+		// RFC 5626 6: only over a connection that the EdgePort holds can a flow be used again.
+		if id, err := strconv.ParseUint(c.Parameters["reg-id"], 10, 31); err == nil && route.Instance != "" &&
+			route.Flow != "" && reg.supports("outbound") {
+			route.RegId = int32(id)
+		}
+	}
+	return size <= maxBindingText
+}
+
+// supports reports whether the UA has the option tag in Supported.
+func (reg *registration) supports(tag string) bool {
+	for _, value := range reg.headers.supported {
+		for t := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), tag) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// readHeaders reads the headers of a REGISTER in one pass.
+func readHeaders(m *sipmessagepb.SIPMessage) (h registerHeaders) {
+	for _, e := range m.GetExtensions() {
+		switch name := e.GetName(); len(name) {
+		case len("Path"):
+			if strings.EqualFold(name, "Path") {
+				h.path = append(h.path, e.Value)
+			}
+		case len("Require"):
+			if strings.EqualFold(name, "Require") {
+				for tag := range strings.SplitSeq(e.Value, ",") {
+					if tag = strings.TrimSpace(tag); tag != "" && !strings.EqualFold(tag, "path") {
+						h.unsupported = append(h.unsupported, tag)
+					}
+				}
+			}
+		case len("Supported"):
+			if strings.EqualFold(name, "Supported") {
+				h.supported = append(h.supported, e.Value)
+			}
+		case len("X-Session-Count"):
+			if strings.EqualFold(name, "X-Session-Count") {
+				if n, err := strconv.ParseInt(e.Value, 10, 32); err == nil && n >= 0 {
+					h.sessions = int32(n)
+				}
+			}
+		}
+	}
+	return h
+}
+
+// callID is the Call-ID of a request.
+func callID(req *processorpb.MessageRequest) string {
+	if id := req.GetMessage().GetCallId().GetCallId(); id != "" {
+		return id
+	}
+	return req.GetRef()
+}
+
+// bound answers a REGISTER once the Location Service has acknowledged it, or not.
+func (s *Service) bound(reg *registration, reply bus.Reply, err error) {
+	if err == nil {
+		var added *locationpb.AddRouteResponse
+		if added, err = bus.Decode[locationpb.AddRouteResponse](reply.Body); err == nil {
+			s.accept(reg, added.Routes)
+			return
+		}
+	}
+	var text *bus.Error
+	switch bus.CodeOf(err) {
+	case bus.InvalidArgument:
+		reason := ""
+		if errors.As(err, &text) {
+			reason = text.Text
+		}
+		s.refuse(reg.Request, 403, reason)
+	case bus.FailedPrecondition: // step 7: a CSeq that is not higher; nothing has changed
+		s.refuse(reg.Request, 500, "CSeq Out Of Order")
+	case bus.Unavailable, bus.DeadlineExceeded:
+		s.unavailable(reg.Request)
+	default:
+		s.fail(reg.Request, fmt.Errorf("add the bindings of %s: %w", reg.aor, err))
+	}
+}
+
+// queried answers a REGISTER that only asks.
+func (s *Service) queried(reg *registration, reply bus.Reply, err error) {
+	found, code, err := routesOf(reply, err)
+	switch code {
+	case "", bus.NotFound:
+		s.accept(reg, found.GetRoutes())
+	case bus.Unavailable, bus.DeadlineExceeded:
+		s.unavailable(reg.Request)
+	default:
+		s.fail(reg.Request, fmt.Errorf("find the bindings of %s: %w", reg.aor, err))
+	}
+}
+
+// accept is the 200 with every binding that there is (RFC 3261 10.3 step 8).
+func (s *Service) accept(reg *registration, routes []*locationpb.Route) {
+	now := time.Now()
+	echo := reg.headers.path
+	if len(echo) > 0 && !reg.supports("path") {
+		echo = nil
+	}
+	n := len(routes) + 1 + len(echo) + 1
+	block, headers := make([]sipmessagepb.Extension, n), make([]*sipmessagepb.Extension, 0, n)
+	add := func(name, value string) {
+		e := &block[len(headers)]
+		e.Name, e.Value = name, value
+		headers = append(headers, e)
+	}
+	var room [512]byte
+	outbound := false
+	for _, route := range routes {
+		if left := remaining(route, now); left > 0 {
+			add("Contact", string(appendContact(room[:0], route, left)))
+			outbound = outbound || route.RegId > 0 && route.Flow != "" && route.Flow == reg.Flow
+		}
+	}
+	for _, p := range echo {
+		add("Path", p)
+	}
+	if outbound {
+		add("Require", "outbound") // RFC 5626 6
+	}
+	add("Date", s.dateText(now))
+	s.counts.add(registered)
+	reg.Respond(200, "", headers...)
+}
+
+// remaining is how many seconds a binding lives, rounded up; 0 or less: it has expired.
+func remaining(route *locationpb.Route, now time.Time) int64 {
+	end := route.RegisteredOn + int64(route.Expires)*1000
+	return (end - now.UnixMilli() + 999) / 1000
+}
+
+// appendContact writes the Contact value of a binding.
+func appendContact(b []byte, route *locationpb.Route, expires int64) []byte {
+	b = append(b, '<')
+	b = appendURI(b, route)
+	b = append(b, ">;expires="...)
+	b = strconv.AppendInt(b, expires, 10)
+	if q := route.GetQ(); route.Q != nil && q >= 0 && q < 1000 {
+		b = append(b, ";q=0."...)
+		b = append(b, byte('0'+q/100), byte('0'+q/10%10), byte('0'+q%10))
+	}
+	if route.Instance != "" {
+		b = append(append(append(b, `;+sip.instance="`...), route.Instance...), '"')
+	}
+	if route.RegId > 0 {
+		b = strconv.AppendInt(append(b, ";reg-id="...), int64(route.RegId), 10)
+	}
+	return b
+}
+
+// appendURI writes the contact address of a binding. One that a client of Routr v2 has made has only its parts.
+func appendURI(b []byte, route *locationpb.Route) []byte {
+	if route.ContactUri != "" {
+		return append(b, route.ContactUri...)
+	}
+	b = append(b, "sip:"...)
+	if route.User != "" {
+		b = append(append(b, route.User...), '@')
+	}
+	b = append(b, route.Host...)
+	if route.Port != "" {
+		b = append(append(b, ':'), route.Port...)
+	}
+	if route.Transport != 0 {
+		b = append(append(b, ";transport="...), strings.ToLower(route.Transport.String())...)
+	}
+	return b
+}

@@ -1,0 +1,178 @@
+package connect
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/routr-fabric/routr/bus"
+	"github.com/routr-fabric/routr/bus/bustest"
+	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
+	locationpb "github.com/routr-fabric/routr/proto/location/v2beta1"
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
+	"github.com/routr-fabric/routr/services/processor"
+)
+
+// Where requests from a trusted peer go.
+func TestRoute(t *testing.T) {
+	registerFrom := func(r request) request {
+		r.source = or(r.source, peer)
+		return r
+	}
+	table := []struct {
+		name   string
+		before []request
+		in     request
+		want   string
+	}{
+		{name: "contact as written",
+			before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7:36080"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7:36080"},
+		{name: "NAT",
+			before: []request{{sourcePort: 41000, contacts: []contact{{uri: "sip:1001@10.0.0.5:5060"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@10.0.0.5:5060 at UDP 198.51.100.7:41000"},
+		{name: "browser",
+			before: []request{{flow: "f1", sourcePort: 41000, contacts: []contact{{uri: "sip:x@abc.invalid;transport=ws"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:x@abc.invalid;transport=ws at TCP 198.51.100.7:41000 flow=f1"},
+		{name: "a connection, though the contact is its own address",
+			before: []request{{flow: "f1", sourcePort: 41000, contacts: []contact{{uri: "sip:1001@198.51.100.7:5060;transport=tcp"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7:5060;transport=tcp at TCP 198.51.100.7:41000 flow=f1"},
+		{name: "at another EdgePort",
+			before: []request{{edgePort: "edgeport-02", contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7 edgeport=edgeport-02"},
+		{name: "P61 Path",
+			before: []request{{headers: []string{"Path: <sip:p1;lr>", "Path: <sip:p2;lr>", "Supported: path"}, contacts: []contact{{uri: "sip:1001@10.0.0.5"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@10.0.0.5 path=<sip:p1;lr> <sip:p2;lr>"},
+		{name: "P17 headers and method of a contact",
+			before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7;Method=BYE;a=b?Subject=x"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7;a=b"},
+		{name: "two bindings, the preferred first",
+			before: []request{{contacts: []contact{{uri: "sip:a@198.51.100.7", q: "0.2"}, {uri: "sip:b@198.51.100.7", q: "0.8"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:b@198.51.100.7 q=800 + sip:a@198.51.100.7 q=200"},
+		{name: "sips: goes to sips: alone",
+			before: []request{{contacts: []contact{{uri: "sip:a@198.51.100.7"}, {uri: "sips:b@198.51.100.7"}}}},
+			in:     request{uri: "sips:1001@sip.local"}, want: "sips:b@198.51.100.7"},
+		{name: "sips: and no sips: binding",
+			before: []request{{contacts: []contact{{uri: "sip:a@198.51.100.7"}}}},
+			in:     request{uri: "sips:1001@sip.local"}, want: "480 Temporarily Unavailable"},
+		{name: "spelling of the Request-URI",
+			before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in:     request{uri: "sip:%31001@SIP.LOCAL:5060;transport=UDP"}, want: "sip:1001@198.51.100.7"},
+		{name: "a user without an Agent",
+			before: []request{{from: "sip:u000001@sip.local", contacts: []contact{{uri: "sip:u000001@198.51.100.7"}}}},
+			in:     request{uri: "sip:u000001@sip.local"}, want: "sip:u000001@198.51.100.7"},
+		{name: "another method", before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in: request{method: "MESSAGE", uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7"},
+		{name: "P3 a method nobody knows", before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in: request{method: "FOO.*", uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7"},
+		{name: "P15 no binding", in: request{uri: "sip:1001@sip.local"}, want: "480 Temporarily Unavailable"},
+		{name: "P15 unknown user", in: request{uri: "sip:nobody@sip.local"}, want: "404 Not Found"},
+		{name: "no user", in: request{uri: "sip:sip.local"}, want: "404 Not Found"},
+		{name: "disabled agent", in: request{uri: "sip:1003@sip.local"}, want: "480 Temporarily Unavailable"},
+		{name: "P14 foreign domain", in: request{uri: "sip:x@192.0.2.1"}, want: "403 Domain Is Not Served Here"},
+		{name: "tel:", in: request{uri: "tel:+15551234"}, want: "416 Unsupported URI Scheme"},
+		{name: "long user", in: request{uri: "sip:" + strings.Repeat("a", 1000) + "@sip.local"}, want: "404 Not Found"},
+		{name: "P57 in a dialog, reachable", before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in: request{method: "BYE", uri: "sip:1001@sip.local", toTag: "t"}, want: "sip:1001@198.51.100.7"},
+		{name: "P57 in a dialog, no binding", in: request{method: "BYE", uri: "sip:1001@sip.local", toTag: "t"},
+			want: "481 Call/Transaction Does Not Exist"},
+		{name: "P57 in a dialog, foreign domain", in: request{method: "BYE", uri: "sip:x@192.0.2.1", toTag: "t"},
+			want: "481 Call/Transaction Does Not Exist"},
+		{name: "P35 CANCEL", in: request{method: "CANCEL", uri: "sip:1001@sip.local"}, want: "481 Call/Transaction Does Not Exist"},
+		{name: "ACK of a trusted peer", before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in: request{method: "ACK", uri: "sip:1001@sip.local", toTag: "t"}, want: "sip:1001@198.51.100.7"},
+		{name: "headers of a trusted peer stay", before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in:   request{uri: "sip:1001@sip.local", headers: []string{"X-Gateway-Auth: x", "P-Asserted-Identity: <sip:ceo@corp>"}},
+			want: "sip:1001@198.51.100.7"},
+		{name: "credentials end where they are for", before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in: request{uri: "sip:1001@sip.local", headers: []string{
+				`Proxy-Authorization: Digest realm="sip.local", username="a"`,
+				`proxy-authorization: Digest realm="elsewhere", username="a"`,
+				`Proxy-Authorization: Digest realm="Other.local", username="a"`,
+				"Proxy-Authorization: Basic eA==",
+			}},
+			want: "sip:1001@198.51.100.7 -Proxy-Authorization +proxy-authorization +Proxy-Authorization"},
+		{name: "credentials for others stay", before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
+			in:   request{uri: "sip:1001@sip.local", headers: []string{`Proxy-Authorization: Digest realm="elsewhere", username="a"`}},
+			want: "sip:1001@198.51.100.7"},
+	}
+	bustest.Modes(t, func(t *testing.T, conn *bus.Conn) {
+		for _, tt := range table {
+			t.Run(tt.name, func(t *testing.T) {
+				f := newFabric(t, conn, nil)
+				for _, r := range tt.before {
+					if got := f.send(registerFrom(r)); got.GetMessage().GetStatusCode() != 200 {
+						t.Fatalf("REGISTER before = %s, want 200", describe(got))
+					}
+				}
+				tt.in.method = or(tt.in.method, "INVITE")
+				tt.in.source, tt.in.callID = peer, "call-2"
+				if diff := cmp.Diff(tt.want, describe(f.send(tt.in))); diff != "" {
+					t.Errorf("%s %s (-want +got):\n%s", tt.in.method, tt.in.uri, diff)
+				}
+			})
+		}
+	})
+}
+
+// Authorization for us is removed, whatever the EdgePort made of it.
+func TestAuthorizationIsRemoved(t *testing.T) {
+	f := newFabric(t, bustest.Connect(t), nil)
+	f.send(request{source: peer, contacts: []contact{{uri: "sip:1001@198.51.100.7"}}})
+	for realm, want := range map[string]string{"SIP.local": "sip:1001@198.51.100.7 -Authorization", "elsewhere": "sip:1001@198.51.100.7"} {
+		r := request{method: "INVITE", uri: "sip:1001@sip.local", source: peer}.build()
+		r.Message.Authorization = authorizationOf(`Digest realm="` + realm + `", username="x"`)
+		got, err := f.post(r)
+		if err != nil || describe(got) != want {
+			t.Errorf("INVITE with Authorization for %s = %s, %v, want %s", realm, describe(got), err, want)
+		}
+	}
+}
+
+// A response that the dispatcher sends here goes on as it is.
+func TestResponsePasses(t *testing.T) {
+	f := newFabric(t, bustest.Connect(t), nil)
+	in := &processorpb.MessageRequest{Method: processorpb.Method_INVITE}
+	in.Message = f.send(request{method: "INVITE", uri: "sip:nobody@sip.local", source: peer}).Message
+	got, err := f.post(in)
+	if err != nil || got.GetMessage().GetStatusCode() != 404 {
+		t.Errorf("process(404) = %v, %v, want the 404 itself", got, err)
+	}
+}
+
+// A binding that a client of Routr v2 has made has no contact URI, and odd ones are left out.
+func TestMakeTargets(t *testing.T) {
+	routes := []*locationpb.Route{
+		{User: "1001", Host: "192.0.2.1", Port: "5070", Transport: commonpb.Transport_TCP},
+		{Host: "192.0.2.2"},
+		{ContactUri: "tel:+1", Host: "192.0.2.3", Port: "5060"},
+		{ContactUri: "sip:a@[2001:db8::1]", Host: "2001:db8::1", Port: "5060"},
+		{ContactUri: "sip:a@10.0.0.1", Host: "192.0.2.4", Port: "none"},
+	}
+	got := describe(&processorpb.MessageResponse{Targets: makeTargets(routes, false, "")})
+	want := "sip:1001@192.0.2.1:5070;transport=tcp + sip:192.0.2.2 + sip:a@[2001:db8::1] + sip:a@10.0.0.1"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("makeTargets (-want +got):\n%s", diff)
+	}
+}
+
+func FuzzRequestURI(f *testing.F) {
+	f.Add("sip:a@h;method=BYE;x=1?Subject=y")
+	f.Add("sips:h;METHOD;?")
+	f.Fuzz(func(t *testing.T, text string) {
+		contact, ok := processor.ParseURI(text)
+		if !ok {
+			return
+		}
+		got, ok := processor.ParseURI(requestURI(text))
+		if !ok || got.User != contact.User || got.Host != contact.Host || got.Port != contact.Port || got.Query != "" {
+			t.Fatalf("requestURI(%q) = %q, want the same user, host and port, and no headers", text, requestURI(text))
+		}
+		for p := range strings.SplitSeq(got.Params, ";") {
+			if name, _, _ := strings.Cut(p, "="); strings.EqualFold(name, "method") {
+				t.Fatalf("requestURI(%q) = %q, want no method", text, requestURI(text))
+			}
+		}
+	})
+}
