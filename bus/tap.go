@@ -106,10 +106,20 @@ func (c *Conn) onLease(_ string, data []byte) {
 	}
 }
 
+// Tapped is a message that a tap has seen: a request, a reply (a Code says that it is a failed one), or an event.
+type Tapped struct {
+	Subject string
+	Reply   string // of a request: the subject of its reply
+	Data    []byte
+	Code    Code
+	Error   string // with Code
+	Trace   string // traceparent; empty: no trace
+}
+
 // Tap runs h, on one goroutine, for every message whose subject matches pattern (SubjectAll, or any subject of NATS),
 // those included that are handed over within a process: it keeps a lease that asks for copies. It returns once the
 // server knows, and ends with ctx or the connection.
-func (c *Conn) Tap(ctx context.Context, pattern string, h func(subject string, data []byte, header map[string][]string)) error {
+func (c *Conn) Tap(ctx context.Context, pattern string, h func(Tapped)) error {
 	if !isPattern(pattern) {
 		return Errorf(InvalidArgument, "tap %q: want a subject of NATS of up to %d bytes", pattern, maxSubject)
 	}
@@ -117,7 +127,9 @@ func (c *Conn) Tap(ctx context.Context, pattern string, h func(subject string, d
 	if err != nil {
 		return fmt.Errorf("tap %s: %w", pattern, err)
 	}
-	stop, err := c.subscribe(pattern, func(m *nats.Msg) { h(m.Subject, m.Data, m.Header) })
+	stop, err := c.subscribe(pattern, func(m *nats.Msg) {
+		h(Tapped{Subject: m.Subject, Reply: m.Reply, Data: m.Data, Code: Code(m.Header.Get(headerCode)), Error: m.Header.Get(headerError), Trace: m.Header.Get(headerTrace)})
+	})
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/routr-fabric/routr/bus"
 	"github.com/routr-fabric/routr/bus/bustest"
 	"github.com/routr-fabric/routr/bus/embed"
@@ -28,15 +26,15 @@ type message struct {
 func tap(t *testing.T, c *bus.Conn) <-chan message {
 	t.Helper()
 	seen := make(chan message, 4096)
-	err := c.Tap(t.Context(), bus.SubjectAll, func(subject string, data []byte, header map[string][]string) {
-		if strings.HasPrefix(subject, "routr.v1.control.") {
+	err := c.Tap(t.Context(), bus.SubjectAll, func(got bus.Tapped) {
+		if strings.HasPrefix(got.Subject, "routr.v1.control.") {
 			return
 		}
-		m, err := bus.Decode[text](bus.Raw(data))
+		m, err := bus.Decode[text](bus.Raw(got.Data))
 		if err != nil {
-			t.Errorf("tap on %s: %v", subject, err)
+			t.Errorf("tap on %s: %v", got.Subject, err)
 		}
-		seen <- message{subject, m.GetValue(), nats.Header(header).Get("Routr-Code")}
+		seen <- message{got.Subject, m.GetValue(), string(got.Code)}
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +142,7 @@ func TestCopyIsNotHandled(t *testing.T) {
 func TestNobodyBehindTap(t *testing.T) {
 	bustest.Modes(t, func(t *testing.T, c *bus.Conn) {
 		var times atomic.Int32
-		err := c.Tap(t.Context(), bus.SubjectAll, func(string, []byte, map[string][]string) { times.Add(1) })
+		err := c.Tap(t.Context(), bus.SubjectAll, func(bus.Tapped) { times.Add(1) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +189,7 @@ func TestTapEnds(t *testing.T) {
 	srv := bustest.Server(t)
 	c := bustest.Dial(t, srv, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	if err := c.Tap(ctx, "routr.call.*", func(string, []byte, map[string][]string) {}); err != nil {
+	if err := c.Tap(ctx, "routr.call.*", func(bus.Tapped) {}); err != nil {
 		t.Fatal(err)
 	}
 	if n := srv.Interest("routr.call.started"); n != 1 {

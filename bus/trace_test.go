@@ -101,8 +101,8 @@ func TestTracePassesThrough(t *testing.T) {
 			})
 			chain(t, c)
 			headers := make(chan string, 16)
-			err := bustest.Dial(t, srv, nil).Tap(t.Context(), "routr.v1.location.>", func(_ string, _ []byte, h map[string][]string) {
-				headers <- h["traceparent"][0]
+			err := bustest.Dial(t, srv, nil).Tap(t.Context(), "routr.v1.location.>", func(m bus.Tapped) {
+				headers <- m.Trace
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -29,6 +29,20 @@ func TestFaults(t *testing.T) {
 		s.restart(t, "connect-2")
 		caller.play(t, "call", callee.user)
 	})
+	t.Run("the bus is lost", func(t *testing.T) {
+		s.processes["nats"].kill()
+		caller.play(t, "call_unavailable", callee.user)
+	})
+	t.Run("the bus comes back", func(t *testing.T) {
+		s.restart(t, "nats")
+		// Each service connects again when it next tries.
+		limit := time.Now().Add(20 * time.Second)
+		for caller.start(t, "call", callee.user).end() != nil {
+			if time.Now().After(limit) {
+				t.Fatal("no call succeeds 20 s after the NATS server is back")
+			}
+		}
+	})
 }
 
 // oneOfTwo kills one dispatcher and one processor under 50 calls a second. A call that was in their hands is lost; one

@@ -16,15 +16,15 @@ type counts struct {
 // observe registers the totals of the proxy and its transactions with the meter, which reads them when it is asked.
 func (e *EdgePort) observe() error {
 	meter := e.meter
-	requests, err := meter.Int64ObservableCounter("routr_edgeport_requests", metric.WithDescription("SIP requests by what became of them"))
+	requests, err := meter.Int64ObservableCounter("routr.edgeport.requests", metric.WithDescription("SIP requests by what became of them"))
 	if err != nil {
 		return err
 	}
-	events, err := meter.Int64ObservableCounter("routr_edgeport_transaction_events", metric.WithDescription("What happened in the transaction layer"))
+	events, err := meter.Int64ObservableCounter("routr.edgeport.transaction.events", metric.WithDescription("What happened in the transaction layer"))
 	if err != nil {
 		return err
 	}
-	live, err := meter.Int64ObservableGauge("routr_edgeport_transactions", metric.WithDescription("Live transactions"))
+	live, err := meter.Int64ObservableGauge("routr.edgeport.transactions", metric.WithDescription("Live transactions"))
 	if err != nil {
 		return err
 	}

@@ -34,9 +34,7 @@ func tap(c *call) error {
 	}
 	defer conn.Close()
 	p := printer{c: c, short: *short, replies: map[string]func() proto.Message{}}
-	if err := conn.Tap(c.ctx, subject, func(subject string, data []byte, header map[string][]string) {
-		p.print(tapped{subject, "", data, header})
-	}); err != nil {
+	if err := conn.Tap(c.ctx, subject, p.print); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stderr, "tapping %s at %s; Ctrl-C stops\n", subject, *url)
@@ -55,7 +53,7 @@ type printer struct {
 // maxReplies is how many requests without a reply are remembered.
 const maxReplies = 10000
 
-func (p *printer) print(m tapped) {
+func (p *printer) print(m bus.Tapped) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	request, reply := types(m.Subject)
@@ -70,8 +68,8 @@ func (p *printer) print(m tapped) {
 	if m.Reply != "" {
 		line += " -> " + m.Reply
 	}
-	if code := m.Header["Routr-Code"]; len(code) > 0 {
-		line += fmt.Sprintf("  %s %q", code[0], strings.Join(m.Header["Routr-Error"], " "))
+	if m.Code != "" {
+		line += fmt.Sprintf("  %s %q", m.Code, m.Error)
 	}
 	fmt.Fprintln(p.c.stdout, line)
 	if p.short || len(m.Data) == 0 {
@@ -114,10 +112,4 @@ func types(subject string) (request, reply func() proto.Message) {
 		return func() proto.Message { return new(locationpb.RemoveRoutesRequest) }, nil
 	}
 	return nil, nil
-}
-
-type tapped struct {
-	Subject, Reply string
-	Data           []byte
-	Header         map[string][]string
 }

@@ -84,7 +84,7 @@ func use(t *testing.T, m *Message) {
 	for i := range m.Len() {
 		k, name, value := m.Header(i)
 		if k == KindContact || k == KindRoute {
-			ParseNameAddr(value) //nolint:errcheck // it must not panic
+			_, _ = ParseNameAddr(value) // it must not panic
 		}
 		if j, ok := m.FindName(string(name)); !ok || j > i {
 			t.Fatalf("FindName(%q) = %d, %v, want at most %d", name, j, ok, i)

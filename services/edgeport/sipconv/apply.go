@@ -197,16 +197,23 @@ func routes[T hop](a *applier, k message.Kind, old, got []T, drop func(*sipmessa
 	}
 }
 
-// contacts patches Contact. Who does not know the list of all returns the first.
+func sameContact(old, got *sipmessagepb.Contact) bool {
+	return old == got || contactEdit(old, got) == nil && sameAddress(old.GetAddress(), got.GetAddress())
+}
+
+// contacts patches Contact. A processor that does not know the list of all of them changes the first one alone.
 func (a *applier) contacts() {
 	old, got := a.old.GetContacts(), a.got.GetContacts()
 	if len(old) == 0 && a.old.GetContact() != nil {
 		old = []*sipmessagepb.Contact{a.old.Contact}
 	}
-	if first := a.got.GetContact(); len(got) == 0 && first != nil {
-		got = append([]*sipmessagepb.Contact{first}, old[min(1, len(old)):]...)
-	} else if len(got) > 0 && first != nil && len(old) > 0 && got[0] == old[0] && first != old[0] {
-		got = append([]*sipmessagepb.Contact{first}, got[1:]...) // it changed the first, and not the list
+	if first := a.got.GetContact(); first != nil {
+		switch {
+		case len(got) == 0:
+			got = append([]*sipmessagepb.Contact{first}, old[min(1, len(old)):]...)
+		case len(old) > 0 && sameContact(old[0], got[0]) && !sameContact(old[0], first):
+			got = append([]*sipmessagepb.Contact{first}, got[1:]...)
+		}
 	}
 	i := 0
 	for v := range a.m.Values(message.KindContact) {
@@ -218,9 +225,9 @@ func (a *applier) contacts() {
 			i++
 			continue
 		}
-		params := contactEdit(old[i], got[i])
-		if params != nil || !sameAddress(old[i].GetAddress(), got[i].GetAddress()) {
-			if text, err := addressText(v.Text, old[i].GetAddress(), got[i].GetAddress(), params); a.check(err) {
+		if !sameContact(old[i], got[i]) {
+			text, err := addressText(v.Text, old[i].GetAddress(), got[i].GetAddress(), contactEdit(old[i], got[i]))
+			if a.check(err) {
 				a.e.ReplaceValue(v, text)
 			}
 		}
@@ -235,12 +242,12 @@ func (a *applier) contacts() {
 
 // fields patches the headers of one number or one challenge.
 func (a *applier) fields() {
-	if x := a.got.GetExpires(); x != nil && x.Expires < 0 {
-		a.field(message.KindExpires, a.old.GetExpires() != nil, false, true, nil)
-	} else {
-		a.field(message.KindExpires, a.old.GetExpires() != nil, x != nil, a.old.GetExpires().GetExpires() == x.GetExpires(),
-			func() []byte { return strconv.AppendInt(nil, int64(x.Expires), 10) })
+	x := a.got.GetExpires()
+	if x.GetExpires() < 0 {
+		x = nil
 	}
+	a.field(message.KindExpires, a.old.GetExpires() != nil, x != nil, a.old.GetExpires().GetExpires() == x.GetExpires(),
+		func() []byte { return strconv.AppendInt(nil, int64(x.Expires), 10) })
 	old, got := a.old.GetAuthorization(), a.got.GetAuthorization()
 	a.field(message.KindAuthorization, old != nil, got != nil, old == got || bytes.Equal(credentialsText(old), credentialsText(got)),
 		func() []byte { return credentialsText(got) })

@@ -174,12 +174,23 @@ func TestApply(t *testing.T) {
 		{"To host", func(msg *sipmessagepb.SIPMessage) { msg.To.Address.Uri.Host = "example.org" },
 			lines{{"T: sip:bob@example.com;toparam", "T: <sip:bob@example.org>;toparam"}}},
 		{"first Contact", func(msg *sipmessagepb.SIPMessage) {
-			c := proto.CloneOf(msg.Contact)
-			c.Address.Uri.Port, c.QValue = 5099, 0.25
-			if msg.Contact = c; len(msg.Contacts) > 0 {
-				msg.Contacts[0] = c
-			}
+			msg.Contact = proto.CloneOf(msg.Contact)
+			msg.Contact.Address.Uri.Port, msg.Contact.QValue = 5099, 0.25
 		}, lines{{`m: <sip:a@192.0.2.9:5071;ob;+x=1>;q=0.5;+sip.instance="<urn:uuid:2>", sip:b@192.0.2.9;expires=60`, `m: <sip:a@192.0.2.9:5099;ob;+x=1>;+sip.instance="<urn:uuid:2>";q=0.25, sip:b@192.0.2.9;expires=60`}}},
+		{"fewer Contacts", func(msg *sipmessagepb.SIPMessage) {
+			if len(msg.Contacts) == 0 { // Routr v2 cannot: it knows the first one only
+				msg.Contacts = request(m).Message.Contacts
+			}
+			msg.Contacts = msg.Contacts[:1]
+		}, lines{{`m: <sip:a@192.0.2.9:5071;ob;+x=1>;q=0.5;+sip.instance="<urn:uuid:2>", sip:b@192.0.2.9;expires=60`, `m: <sip:a@192.0.2.9:5071;ob;+x=1>;q=0.5;+sip.instance="<urn:uuid:2>"`}, {`Contact: "C, D" <tel:+1201>`, ""}}},
+		{"more Contacts", func(msg *sipmessagepb.SIPMessage) {
+			msg.Contacts = append(request(m).Message.Contacts, &sipmessagepb.Contact{Address: &sipmessagepb.Address{Uri: &sipmessagepb.SipURI{User: "z", Host: "h"}}, QValue: 1})
+		}, lines{{"", "Contact: <sip:z@h>;q=1"}}},
+		{"no Contact", func(msg *sipmessagepb.SIPMessage) { msg.Contact, msg.Contacts = nil, nil },
+			lines{{`m: <sip:a@192.0.2.9:5071;ob;+x=1>;q=0.5;+sip.instance="<urn:uuid:2>", sip:b@192.0.2.9;expires=60`, ""}, {`Contact: "C, D" <tel:+1201>`, ""}}},
+		{"replace a Route and keep the second", func(msg *sipmessagepb.SIPMessage) {
+			msg.Route = []*sipmessagepb.Route{msg.Route[1], {Address: &sipmessagepb.Address{Uri: &sipmessagepb.SipURI{Host: "n", Secure: true}}}}
+		}, lines{{"Route: <sip:p1.example.com;lr;foo=1>;hdr=2,", "Route: <sip:p2.example.com;lr=on>"}, {" <sip:p2.example.com;lr=on>", "Route: <sips:n>"}}},
 		{"Expires", func(msg *sipmessagepb.SIPMessage) { msg.Expires.Expires = 60 }, lines{{"Expires: 120", "Expires: 60"}}},
 		{"no Expires", func(msg *sipmessagepb.SIPMessage) { msg.Expires = nil }, lines{{"Expires: 120", ""}}},
 		{"Max-Forwards", func(msg *sipmessagepb.SIPMessage) { msg.MaxForwards.MaxForwards = 68 }, lines{{"Max-Forwards: 0069", "Max-Forwards: 68"}}},

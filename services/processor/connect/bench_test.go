@@ -29,7 +29,7 @@ func BenchmarkDecision(b *testing.B) {
 	}{
 		{"REGISTER trusted", trusted(register)},
 		{"INVITE trusted", trusted(invite)},
-		{"REGISTER unchallenged", register},
+		{"REGISTER without credentials", register},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			req := bb.in.build()

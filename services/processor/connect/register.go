@@ -113,8 +113,7 @@ func (s *Service) bind(ctx context.Context, reg *registration) {
 	} else if !s.addRoutes(reg, add, &b.route, contacts) {
 		return
 	}
-	reg.Call(ctx, s.add, add,
-		func(reply bus.Reply, err error) { s.bound(reg, reply, err) })
+	reg.Call(ctx, s.add, add, func(reply bus.Reply, err error) { s.bound(reg, reply, err) })
 }
 
 // addRoutes turns contacts into the routes of add, all or none (RFC 3261 10.3 step 7); first is for the first of them.
