@@ -47,15 +47,14 @@ func Errorf(code Code, format string, args ...any) error {
 // CodeOf is the code of err: that of an Error in its chain, DeadlineExceeded for a context's deadline, "" for nil, and
 // Internal for everything else.
 func CodeOf(err error) Code {
-	var e *Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return ""
-	case errors.As(err, &e):
-		return e.Code
-	case errors.Is(err, context.DeadlineExceeded):
-		return DeadlineExceeded
-	default:
-		return Internal
 	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return DeadlineExceeded
+	}
+	return Internal
 }

@@ -10,6 +10,7 @@ import (
 
 // TestCalls plays every scenario, side by side, against the server as one process and as many.
 func TestCalls(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()

@@ -33,8 +33,9 @@ func launch(t *testing.T, name string, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{name: name, cmd: cmd, exited: make(chan struct{}), printed: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p, p
+	cmd.SysProcAttr = diesWithTest()
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v (`go tool task deps` installs what the tests need)", name, err)
+		t.Fatalf("start %s: %v (baresip: apt-get install --no-install-recommends baresip-core)", name, err)
 	}
 	go func() {
 		p.err = cmd.Wait()
@@ -48,6 +49,10 @@ func launch(t *testing.T, name string, cmd *exec.Cmd) *process {
 	})
 	return p
 }
+
+// diesWithTest makes the kernel kill a process when the test binary ends without its cleanups, as after its time-out: the
+// next run needs the addresses.
+func diesWithTest() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
 
 // Write takes what the process prints.
 func (p *process) Write(b []byte) (int, error) {

@@ -95,8 +95,9 @@ func (p *phone) start(t *testing.T, scenario, peer string, args ...string) *sipp
 		"-trace_msg", "-message_file", s.messages, "-trace_err", "-error_file", s.errors,
 	}, args)...)
 	s.cmd.Stderr = &s.stderr
+	s.cmd.SysProcAttr = diesWithTest()
 	if err := s.cmd.Start(); err != nil {
-		t.Fatalf("start SIPp: %v (Debian has it in the package sip-tester)", err)
+		t.Fatalf("start SIPp: %v (apt-get install --no-install-recommends sip-tester)", err)
 	}
 	go func() { s.exited <- s.cmd.Wait() }()
 	t.Cleanup(func() {

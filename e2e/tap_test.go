@@ -15,6 +15,7 @@ import (
 // TestTap subscribes to everything with a NATS client, as anyone may, and finds each decision about a registration and
 // a call, asked and answered, in messages that decode.
 func TestTap(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()

@@ -187,8 +187,7 @@ func answers(ctx context.Context) error {
 	defer c.Close()
 	answer := make([]byte, 65535)
 	for n, begin := 1, time.Now(); time.Since(begin) < startTime; n++ {
-		// An error shows as no answer.
-		_, _ = fmt.Fprintf(c, "OPTIONS sip:%[1]s:%[2]d SIP/2.0\r\nVia: SIP/2.0/UDP %[1]s:%[3]d;branch=z9hG4bKprobe%[4]d;rport\r\n"+
+		fmt.Fprintf(c, "OPTIONS sip:%[1]s:%[2]d SIP/2.0\r\nVia: SIP/2.0/UDP %[1]s:%[3]d;branch=z9hG4bKprobe%[4]d;rport\r\n"+
 			"Max-Forwards: 70\r\nFrom: <sip:probe@%[1]s>;tag=probe\r\nTo: <sip:%[1]s>\r\nCall-ID: probe%[4]d@%[1]s\r\n"+
 			"CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", host, serverPort, probePort, n)
 		until := time.Now().Add(200 * time.Millisecond)

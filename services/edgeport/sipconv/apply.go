@@ -17,8 +17,9 @@ import (
 const maxCompare = 1 << 16
 
 // Apply adds to e, which is on m, what a processor changed: sent is what Request made of m, got the answer to it. With
-// targets these are remove_headers and add_headers. With a full message it is the difference between the two messages;
-// what did not change keeps its bytes, whatever the contract cannot carry of it.
+// a full message it is the difference between the two messages; what did not change keeps its bytes, whatever the
+// contract cannot carry of it. With targets it is remove_headers and add_headers, behind those of the message that a
+// middleware may have changed.
 //
 // What the EdgePort owns is not for a processor to change: Via (a Routr v2 processor pushes and pops it),
 // Content-Length, Call-ID, CSeq, the tags, and a Record-Route that leads to ourselves. An absent body or From changes
@@ -27,33 +28,41 @@ const maxCompare = 1 << 16
 //
 // Apply does all that can be done. The error says what could not.
 func Apply(e *message.Edit, m *message.Message, sent *processorpb.MessageRequest, got *processorpb.MessageResponse) error {
-	a := applier{e: e, m: m}
-	if got.GetMessage() == nil || len(got.GetTargets()) > 0 {
-		for _, name := range got.GetRemoveHeaders() {
-			a.remove(name)
-		}
-		for _, h := range got.GetAddHeaders() {
-			a.add(h)
-		}
-		return errors.Join(a.errs...)
+	a := applier{e: e, m: m, old: sent.GetMessage(), got: got.GetMessage()}
+	if a.got.GetMessageType() != nil && a.got != a.old {
+		a.message(sent)
 	}
-	a.old, a.got = sent.GetMessage(), got.Message
-	if a.old == a.got {
-		return nil
+	for _, name := range got.GetRemoveHeaders() {
+		a.remove(name)
 	}
-	if uri := a.got.GetRequestUri(); uri != nil && m.IsRequest() && !sameURI(a.old.GetRequestUri(), uri) {
+	for _, h := range got.GetAddHeaders() {
+		a.add(h)
+	}
+	return errors.Join(a.errs...)
+}
+
+// applier turns differences into patches.
+type applier struct {
+	e        *message.Edit
+	m        *message.Message
+	old, got *sipmessagepb.SIPMessage
+	errs     []error
+}
+
+// message patches what differs between the message sent and the one that came back.
+func (a *applier) message(sent *processorpb.MessageRequest) {
+	if uri := a.got.GetRequestUri(); uri != nil && a.m.IsRequest() && !sameURI(a.old.GetRequestUri(), uri) {
 		text, err := uriText(a.old.GetRequestUri(), uri)
 		if a.check(err) {
-			e.SetRequestURI(text)
+			a.e.SetRequestURI(text)
 		}
 	}
 	if n := a.got.GetMaxForwards(); n != nil && n.MaxForwards >= 0 && n.MaxForwards <= 255 &&
 		(a.old.GetMaxForwards() == nil || n.MaxForwards != a.old.MaxForwards.MaxForwards) {
-		e.SetMaxForwards(int(n.MaxForwards))
+		a.e.SetMaxForwards(int(n.MaxForwards))
 	}
-	routes(&a, message.KindRoute, a.old.GetRoute(), a.got.GetRoute(), func(*sipmessagepb.SipURI) bool { return false })
-	own := ourselves(sent)
-	routes(&a, message.KindRecordRoute, a.old.GetRecordRoute(), a.got.GetRecordRoute(), own)
+	routes(a, message.KindRoute, a.old.GetRoute(), a.got.GetRoute(), func(*sipmessagepb.SipURI) bool { return false })
+	routes(a, message.KindRecordRoute, a.old.GetRecordRoute(), a.got.GetRecordRoute(), ourselves(sent))
 	if f, o := a.got.GetFrom(), a.old.GetFrom(); f.GetAddress() != nil {
 		a.address(message.KindFrom, o.GetAddress(), f.Address, diffParams(o.GetParameters(), f.GetParameters()))
 	}
@@ -64,15 +73,6 @@ func Apply(e *message.Edit, m *message.Message, sent *processorpb.MessageRequest
 	a.fields()
 	a.extensions()
 	a.body()
-	return errors.Join(a.errs...)
-}
-
-// applier turns differences into patches.
-type applier struct {
-	e        *message.Edit
-	m        *message.Message
-	old, got *sipmessagepb.SIPMessage
-	errs     []error
 }
 
 // check keeps an error.

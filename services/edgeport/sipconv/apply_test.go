@@ -293,6 +293,7 @@ func TestApplyTargets(t *testing.T) {
 	var e message.Edit
 	e.Reset(m)
 	err := Apply(&e, m, request(m), &processorpb.MessageResponse{
+		Message:       &sipmessagepb.SIPMessage{}, // no message: it does not say that all headers are gone
 		Targets:       []*processorpb.Target{{Uri: "sip:x"}},
 		RemoveHeaders: []string{"X-CUSTOM", "k", "Authorization", "Via", "X-Absent"},
 		AddHeaders:    []*sipmessagepb.Extension{{Name: "X-A", Value: "1"}, {Name: "CSeq", Value: "9 INVITE"}, {Name: "X B", Value: "2"}},
@@ -309,6 +310,26 @@ change header "X B": the name is no token`
 		{`Authorization: Digest username="second"`, ""}, {`k: path, "outbound"`, ""}, {"x-Custom : a, b", ""},
 	}
 	if d := cmp.Diff(wantLines, changed(string(m.Bytes()), out)); d != "" {
+		t.Errorf("Apply (-want +got):\n%s", d)
+	}
+}
+
+// A middleware changed the request, and the processor named targets.
+func TestApplyTargetsAndMessage(t *testing.T) {
+	m := parse(t, crlf(odd))
+	sent := request(m)
+	got := proto.CloneOf(sent.Message)
+	got.Extensions = append(without(got.Extensions, "Subject", ""), &sipmessagepb.Extension{Name: "X-M", Value: "1"})
+	var e message.Edit
+	e.Reset(m)
+	if err := Apply(&e, m, sent, &processorpb.MessageResponse{
+		Message: got, Targets: []*processorpb.Target{{Uri: "sip:x"}},
+		RemoveHeaders: []string{"Expires"}, AddHeaders: []*sipmessagepb.Extension{{Name: "X-P", Value: "2"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := [][2]string{{"Expires: 120", "X-M: 1"}, {"Subject:", "X-P: 2"}, {" folded", ""}, {"\ttext", ""}}
+	if d := cmp.Diff(want, changed(string(m.Bytes()), string(parse(t, e.Append(nil)).Bytes()))); d != "" {
 		t.Errorf("Apply (-want +got):\n%s", d)
 	}
 }

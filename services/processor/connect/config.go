@@ -41,8 +41,8 @@ type Spec struct {
 	// Networks, as address/bits or a single address, whose requests are taken without a challenge, for any user of a
 	// domain of ours: peers such as a session border controller. It is the real source address that counts.
 	Trusted []string `json:"trusted,omitempty" jsonschema:"uniqueItems=true,example=192.0.2.10/32"`
-	// Digest algorithms that a challenge offers, the preferred one first (RFC 8760). A client answers the first one it
-	// can; many phones that only know MD5 give up when they see another one first, or at all. They need MD5 alone.
+	// Digest algorithms that a challenge offers, the preferred one first (RFC 8760). [SHA-256, MD5] is the better choice
+	// where all clients know it; most phones do not, and give up when they are offered anything but MD5.
 	Algorithms []string `json:"algorithms,omitempty" jsonschema:"uniqueItems=true,minItems=1,enum=SHA-256,enum=MD5"`
 	// Shortest registration that is granted, in seconds. A shorter one is refused with 423 (RFC 3261 10.3 step 7),
 	// which is only allowed below one hour.
@@ -65,7 +65,7 @@ func Default() Config {
 		Spec: Spec{
 			BindAddr:       "0.0.0.0",
 			Type:           "connect",
-			Algorithms:     []string{processor.SHA256, processor.MD5},
+			Algorithms:     []string{processor.MD5},
 			MinExpires:     60,
 			MaxExpires:     7200,
 			DefaultExpires: 3600,

@@ -15,7 +15,7 @@ import (
 func TestCounts(t *testing.T) {
 	reader := metric.NewManualReader()
 	conn := bustest.Connect(t)
-	s, err := New(Default(), testResources(), conn, slog.New(slog.DiscardHandler), metric.NewMeterProvider(metric.WithReader(reader)).Meter("test"))
+	s, err := New(testConfig(), testResources(), conn, slog.New(slog.DiscardHandler), metric.NewMeterProvider(metric.WithReader(reader)).Meter("test"))
 	if err != nil {
 		t.Fatal(err)
 	}

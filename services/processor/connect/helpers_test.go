@@ -99,6 +99,14 @@ type fabric struct {
 	location func() // stops it
 }
 
+// testConfig trusts one network and offers every digest algorithm there is.
+func testConfig() Config {
+	cfg := Default()
+	cfg.Spec.Trusted = []string{"198.51.100.0/24"}
+	cfg.Spec.Algorithms = []string{processor.SHA256, processor.MD5}
+	return cfg
+}
+
 func newFabric(t testing.TB, conn *bus.Conn, change func(*Service)) *fabric {
 	t.Helper()
 	f := &fabric{t: t, conn: conn}
@@ -107,8 +115,7 @@ func newFabric(t testing.TB, conn *bus.Conn, change func(*Service)) *fabric {
 		t.Fatal(err)
 	}
 	f.location = run(t, l)
-	cfg := Default()
-	cfg.Spec.Trusted = []string{"198.51.100.0/24"}
+	cfg := testConfig()
 	if f.connect, err = New(cfg, testResources(), conn, slog.New(slog.DiscardHandler), noop.Meter{}); err != nil {
 		t.Fatal(err)
 	}
@@ -364,8 +371,7 @@ func (c contact) build() *sipmessagepb.Contact {
 // newProcessor is a Connect processor on a bus, without a Location Service.
 func newProcessor(t testing.TB, conn *bus.Conn) *fabric {
 	t.Helper()
-	cfg := Default()
-	cfg.Spec.Trusted = []string{"198.51.100.0/24"}
+	cfg := testConfig()
 	s, err := New(cfg, testResources(), conn, slog.New(slog.DiscardHandler), noop.Meter{})
 	if err != nil {
 		t.Fatal(err)
