@@ -210,7 +210,7 @@ func TestCallRefused(t *testing.T) {
 	}{
 		{"nobody serves it", bus.SubjectDispatch("INVITE"), time.Hour, bus.Unavailable},
 		{"deadline has passed", bus.SubjectDispatch("INVITE"), 0, bus.DeadlineExceeded},
-		{"method is a wildcard", bus.SubjectDispatch("*"), time.Hour, bus.InvalidArgument},
+		{"method is a wildcard", bus.SubjectDispatch(bus.Every), time.Hour, bus.InvalidArgument},
 		{"method is too long", long, time.Hour, bus.InvalidArgument},
 		{"empty subject", "", time.Hour, bus.InvalidArgument},
 		{"empty token", "routr..x", time.Hour, bus.InvalidArgument},

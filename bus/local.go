@@ -80,7 +80,7 @@ func (l *responders) match(subject string) (exact, every *group) {
 	exact = t[subject]
 	if i := strings.LastIndexByte(subject, '.'); i > 0 {
 		var a [maxSubject]byte
-		every = t[string(append(append(a[:0], subject[:i+1]...), Every...))] // no allocation: only a look-up
+		every = t[string(append(append(a[:0], subject[:i+1]...), wildcard...))] // no allocation: only a look-up
 	}
 	return exact, every
 }

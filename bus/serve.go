@@ -45,7 +45,7 @@ type Service struct {
 // queue, answers to the reply subject, and, if it may take longer than 100 ms, subscribes to "_routr.serving." and the
 // subject in the same queue as well, where it has nothing to do (see call.probe).
 func (c *Conn) Serve(subject, queue string, h Handler, o Options) (*Service, error) {
-	if err := checkSubject(strings.TrimSuffix(subject, "."+Every)); err != nil {
+	if err := checkSubject(strings.TrimSuffix(subject, "."+wildcard)); err != nil {
 		return nil, fmt.Errorf("serve %s: %w", subject, err)
 	}
 	if err := checkSubject(queue); err != nil {

@@ -68,15 +68,18 @@ func SubjectReply(service, id string) string {
 // serving is where the responders of subject are present for probes, out of the sight of taps.
 func serving(subject string) string { return "_routr.serving." + subject }
 
-// Every is the method to pass to a Subject function to subscribe to all methods.
-const Every = "*"
+// Every is what to pass to a Subject function in place of a method or a ref, to subscribe to all of them. It is no token
+// of SIP, whose methods may well be "*".
+const Every = "<every>"
+
+const wildcard = "*" // what Every is in a subject
 
 // Token escapes s to one token of a subject: what is not a letter, a digit, '-' or '_' becomes '=' and two hex
-// digits, the empty string becomes "=". Every passes as it is. A SIP method is a token of RFC 3261 25.1 and may hold
+// digits, the empty string becomes "=", Every becomes the wildcard. A SIP method is a token of RFC 3261 25.1 and may hold
 // '.' and '*'; a ref comes from a config file; neither may ever widen a subject.
 func Token(s string) string {
 	if s == Every {
-		return s
+		return wildcard
 	}
 	plain := s != ""
 	for i := 0; i < len(s); i++ {

@@ -46,6 +46,7 @@ func TestToken(t *testing.T) {
 		{"abc-XYZ_09", "abc-XYZ_09"},
 		{"a.b", "a=2Eb"},
 		{">", "=3E"},
+		{"*", "=2A"},
 		{"**", "=2A=2A"},
 		{"a b\t\r\n", "a=20b=09=0D=0A"},
 		{"ä", "=C3=A4"},

@@ -46,7 +46,7 @@ func (x *requestContext) Value(key any) any {
 func (x *requestContext) wait() context.Context {
 	x.once.Do(func() {
 		// It ends at the deadline, which is seconds away, or with the service; nothing ends it earlier.
-		x.inner, x.cancel = context.WithDeadline(x.r.service.ctx, x.r.Deadline)
+		x.inner, x.cancel = context.WithDeadline(x.r.service.ctx, x.r.Deadline) //nolint:gosec // G118: see above
 	})
 	return x.inner
 }

@@ -68,7 +68,7 @@ func (h *Host) start(ctx context.Context, failed chan *running) (int, error) {
 		isReady := r.start(ctx, failed)
 		select {
 		case <-isReady:
-			h.log.Info("service started", "service", r.name, "took", time.Since(begin).Round(time.Millisecond))
+			h.log.Info("service started", "name", r.name, "took", time.Since(begin).Round(time.Millisecond))
 		case f := <-failed: // this one, or one that was ready before
 			return i + 1, f.failure()
 		case <-ctx.Done():
@@ -106,7 +106,7 @@ func (h *Host) stop(r *running) error {
 	if r.err != nil && !errors.Is(r.err, context.Canceled) {
 		return fmt.Errorf("%s: %w", r.name, r.err)
 	}
-	h.log.Info("service stopped", "service", r.name, "took", time.Since(begin).Round(time.Millisecond))
+	h.log.Info("service stopped", "name", r.name, "took", time.Since(begin).Round(time.Millisecond))
 	return nil
 }
 

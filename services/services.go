@@ -69,7 +69,7 @@ func RunService(ctx context.Context, kind string, o Options) error {
 	}
 	host := NewHost(tel.Log, stopTime, o.Abort)
 	host.Add(kind, runner)
-	return host.Run(ctx, func() { tel.Log.Info("ready", "kind", kind, "ref", c.ref(kind), "bus", o.NATS) })
+	return host.Run(ctx, func() { tel.Log.Info("ready", "bus", o.NATS) })
 }
 
 // newRunner makes a service: the kinds there are.

@@ -187,7 +187,7 @@ func isBindAddr(s string) bool {
 func isRef(s string) bool { return consistsOf(s, "._-") }
 
 // isMethod reports whether s is a token of RFC 3261 25.1, and not the one that would be a wildcard on the bus.
-func isMethod(s string) bool { return consistsOf(s, "-.!%*_+`'~") && s != bus.Every }
+func isMethod(s string) bool { return consistsOf(s, "-.!%*_+`'~") }
 
 // consistsOf reports whether s is letters, digits and bytes of others, and not empty.
 func consistsOf(s, others string) bool {

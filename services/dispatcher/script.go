@@ -109,7 +109,7 @@ func (s *script) load() (*machine, error) {
 // variables of its own is lost at any time, as there are several engines.
 func (s *script) run(req *processorpb.MessageRequest) (match bool, err error) {
 	for range 2 {
-		if match, err = s.once(req); err != errScriptLimit {
+		if match, err = s.once(req); !errors.Is(err, errScriptLimit) {
 			break
 		}
 	}

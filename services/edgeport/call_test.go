@@ -243,3 +243,21 @@ func TestP38ForgedCancel(t *testing.T) {
 		alice.want("SIP/2.0 486")
 	})
 }
+
+// A target that answers without the Vias below ours, as a broken one did with 487: the caller hears of it all the same.
+func TestResponseWithoutVias(t *testing.T) {
+	modes(t, func(t *testing.T, conn *bus.Conn) {
+		alice, bob := udpClient(t), udpClient(t)
+		s := start(t, conn, to(bob), nil)
+		alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK1"))
+		text := response(bob.want("MESSAGE"), 486, "b", "X-Reason: lunch")
+		vias := strings.SplitAfter(text, "\r\n")
+		if !strings.HasPrefix(vias[2], "Via: ") {
+			t.Fatalf("response has no second Via:\n%s", text)
+		}
+		bob.send(s, strings.Join(append(vias[:2:2], vias[3:]...), ""))
+		if m := alice.want("SIP/2.0 486 Busy Here"); header(m, "X-Reason") != "lunch" || m.Count(message.KindVia) != 1 {
+			t.Errorf("alice received\n%s\nwant X-Reason and her own Via", m.Bytes())
+		}
+	})
+}

@@ -93,7 +93,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	wait.Go(func() { e.proxy.Run(running) })
 	served := make(chan error, 1)
 	wait.Go(func() { served <- e.transport.Serve(running) })
-	e.log.Info("edgeport listens", "ref", e.cfg.Ref, "on", e.Points())
+	e.log.Info("edgeport listens", "on", e.Points())
 	ready()
 	select {
 	case err = <-served:

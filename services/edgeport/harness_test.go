@@ -77,7 +77,7 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 	return s
 }
 
-func serve(t *testing.T, conn *bus.Conn, decide decider) *bus.Service {
+func serve(t *testing.T, conn *bus.Conn, decide decider) {
 	t.Helper()
 	service, err := conn.Serve(bus.SubjectDispatch(bus.Every), bus.QueueDispatcher, func(_ context.Context, r *bus.Request) {
 		req, err := bus.Decode[processorpb.MessageRequest](r.Body)
@@ -90,7 +90,13 @@ func serve(t *testing.T, conn *bus.Conn, decide decider) *bus.Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return service
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := service.Drain(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // to is the decision to send a request to a client.

@@ -286,5 +286,5 @@ func aorOf(key string) (aor string, ok bool) {
 		b.WriteByte(c)
 	}
 	aor = b.String()
-	return aor, aor != "" && aor != bus.Every && keyOf(aor) == key
+	return aor, aor != "" && keyOf(aor) == key
 }

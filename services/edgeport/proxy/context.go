@@ -48,8 +48,10 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 		rc.server.Respond(500, "", nil, nil)
 		return
 	}
-	if resp.Count(message.KindVia) < 2 { // ours alone: a response to nobody
-		p.counts.Unanswered.Add(1)
+	if resp.Count(message.KindVia) < 2 {
+		// The target has lost the Vias below ours. We still know them, and a client that hears nothing waits for minutes.
+		p.counts.Mended.Add(1)
+		rc.server.Respond(status, string(resp.ReasonText()), copied(resp), resp.Body())
 		return
 	}
 	s := p.scratch.Get().(*scratch)
@@ -61,6 +63,19 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	s.buf = s.edit.Append(s.buf[:0])
 	rc.server.Send(status, s.buf)
 	p.scratch.Put(s)
+}
+
+// copied are the headers of a response that Server.Respond does not make itself.
+func copied(resp *message.Message) []message.Field {
+	var fields []message.Field
+	for i := range resp.Len() {
+		switch k, name, value := resp.Header(i); k {
+		case message.KindVia, message.KindFrom, message.KindTo, message.KindCallID, message.KindCSeq, message.KindContentLength:
+		default:
+			fields = append(fields, message.Field{Name: string(name), Value: string(value)})
+		}
+	}
+	return fields
 }
 
 // Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.

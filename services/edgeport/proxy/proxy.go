@@ -66,7 +66,7 @@ type Counts struct {
 	Dispatched  atomic.Int64 // requests that were decided on the bus
 	InDialog    atomic.Int64 // requests that were routed by a signed Route
 	Unavailable atomic.Int64 // dispatched requests that nobody decided (503), or not in time (504)
-	Unanswered  atomic.Int64 // responses that had no way back
+	Mended      atomic.Int64 // responses without the Vias below ours, which were put back
 }
 
 // scratch is what building one message needs; it is reused.

@@ -315,7 +315,7 @@ func (a *applier) extensions() {
 		}
 	}
 	i := 0
-	eachExtension(a.m, func(s *source) {
+	eachExtension(a.m, func(s source) {
 		if i >= from && i < to {
 			a.extension(s, old[i-from], result[i-from])
 		}
@@ -329,7 +329,7 @@ func (a *applier) extensions() {
 }
 
 // extension makes of the value at s, which was read as old, what came back for it; nil: nothing did.
-func (a *applier) extension(s *source, old, got *sipmessagepb.Extension) {
+func (a *applier) extension(s source, old, got *sipmessagepb.Extension) {
 	switch {
 	case got != nil && sameExtension(old, got) || !a.mayChange(old.GetName()):
 	case got == nil && s.listed:

@@ -14,12 +14,12 @@ import (
 func authParams(s string, f func(name, value string)) (scheme string) {
 	scheme, rest, _ := strings.Cut(s, " ")
 	for n := 0; n < message.MaxParams; n++ {
-		rest = strings.TrimLeft(rest, " \t,")
+		rest = trimLeft(rest, " \t,")
 		name, after, ok := strings.Cut(rest, "=")
 		if !ok {
 			break
 		}
-		name, after = strings.TrimSpace(name), strings.TrimLeft(after, " \t")
+		name, after = strings.TrimSpace(name), trimLeft(after, " \t")
 		if !strings.HasPrefix(after, `"`) {
 			var value string
 			value, rest, _ = strings.Cut(after, ",")
@@ -40,6 +40,14 @@ func authParams(s string, f func(name, value string)) (scheme string) {
 		rest = after[end+1:]
 	}
 	return scheme
+}
+
+// trimLeft is strings.TrimLeft, for a cutset so short that it is not worth an index.
+func trimLeft(s, cutset string) string {
+	for s != "" && strings.IndexByte(cutset, s[0]) >= 0 {
+		s = s[1:]
+	}
+	return s
 }
 
 // credentials reads the value of an Authorization header.

@@ -163,14 +163,7 @@ func (r *reader) via(v *sipmessagepb.Via, p *message.Via) {
 
 // contacts fills contact with the first Contact, and contacts with all of them if there are more.
 func (r *reader) contacts(b *block) {
-	n := r.m.Count(message.KindContact)
-	if n == 0 {
-		return
-	}
 	msg := &b.message
-	if n > 1 {
-		msg.Contacts = make([]*sipmessagepb.Contact, 0, n)
-	}
 	for value := range r.m.Values(message.KindContact) {
 		c := &b.contact
 		if msg.Contact != nil {
@@ -189,10 +182,12 @@ func (r *reader) contacts(b *block) {
 			}
 		}
 		c.contact.Parameters = r.parameters(&addr, "expires", "q")
-		if msg.Contact == nil {
+		switch {
+		case msg.Contact == nil:
 			msg.Contact = &c.contact
-		}
-		if n > 1 {
+		case msg.Contacts == nil:
+			msg.Contacts = []*sipmessagepb.Contact{msg.Contact, &c.contact}
+		default:
 			msg.Contacts = append(msg.Contacts, &c.contact)
 		}
 	}
@@ -233,7 +228,7 @@ type source struct {
 }
 
 // eachExtension runs f for every value that has no field, in the order of the message.
-func eachExtension(m *message.Message, f func(s *source)) {
+func eachExtension(m *message.Message, f func(s source)) {
 	commas := 0
 	for i := range m.Len() {
 		k, _, text := m.Header(i)
@@ -250,13 +245,13 @@ func eachExtension(m *message.Message, f func(s *source)) {
 			commas += bytes.Count(text, []byte{','})
 		}
 		if !k.List() || commas > maxSplit {
-			f(&s)
+			f(s)
 			continue
 		}
 		s.listed = true
 		for v := range m.ValuesOf(i) {
 			s.text, s.value = v.Text, v
-			f(&s)
+			f(s)
 		}
 	}
 }
@@ -286,7 +281,7 @@ func (r *reader) extensions(msg *sipmessagepb.SIPMessage) {
 	most := headers + min(commas, maxSplit)
 	list := make([]sipmessagepb.Extension, most)
 	msg.Extensions = make([]*sipmessagepb.Extension, 0, most)
-	eachExtension(r.m, func(s *source) {
+	eachExtension(r.m, func(s source) {
 		x := &list[len(msg.Extensions)]
 		if x.Name = s.name; s.name == "" {
 			_, name, _ := r.m.Header(s.header)

@@ -11,6 +11,7 @@ package transaction
 
 import (
 	"context"
+	crand "crypto/rand"
 	"hash/maphash"
 	"math/rand/v2"
 	"sync"
@@ -105,11 +106,7 @@ func New(user User, timers Timers) *Layer {
 	for i := range l.shards {
 		s := &l.shards[i]
 		var seed [32]byte
-		for j := 0; j < len(seed); j += 8 {
-			for k, v := 0, rand.Uint64(); k < 8; k++ {
-				seed[j+k] = byte(v >> (8 * k))
-			}
-		}
+		_, _ = crand.Read(seed[:]) // it never fails
 		*s = shard{layer: l, servers: map[serverKey]*Server{}, clients: map[uint64]*Client{}, rand: rand.NewChaCha8(seed)}
 	}
 	return l

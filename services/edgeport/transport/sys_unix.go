@@ -159,7 +159,7 @@ func (d *direct) tryWrite(fd uintptr) bool {
 // rest of the process. 0 means that there is no such limit.
 func descriptors() int {
 	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Cur) > 1<<30 {
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<30 {
 		return 0
 	}
 	n := int(limit.Cur)
