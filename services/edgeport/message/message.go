@@ -32,13 +32,12 @@ type Message struct {
 	forwards   int16 // Max-Forwards, -1 if absent
 	cseq       uint32
 
-	methodText span
-	uri        span // Request-URI, or the reason phrase of a response
-	cseqText   span // the method of CSeq
-	fromTag    span
-	toTag      span
-	viaText    span
-	via        Via
+	uri      span // Request-URI, behind the method and a space; or the reason phrase of a response
+	cseqText span // the method of CSeq
+	fromTag  span
+	toTag    span
+	viaText  span
+	via      Via
 }
 
 // span is a part of the message.
@@ -62,7 +61,12 @@ func (m *Message) IsRequest() bool { return m.request }
 func (m *Message) Method() Method { return m.method }
 
 // MethodText is the method of a request as written, whatever Method knows of it; empty for a response.
-func (m *Message) MethodText() []byte { return m.text(m.methodText) }
+func (m *Message) MethodText() []byte {
+	if !m.request {
+		return nil
+	}
+	return m.data[:m.uri.from-1]
+}
 
 // RequestURI is the Request-URI as written; empty for a response.
 func (m *Message) RequestURI() []byte {
@@ -168,10 +172,11 @@ func (m *Message) Reset() {
 
 // Clone is a copy with bytes of its own, as small as it can be.
 func (m *Message) Clone() *Message {
+	data := make([]byte, len(m.data))
+	copy(data, m.data)
 	c := new(Message)
 	*c = *m
-	c.data = make([]byte, len(m.data))
-	copy(c.data, m.data)
+	c.data = data
 	c.headers = slices.Clip(slices.Clone(m.headers))
 	c.via, _ = ParseVia(c.text(m.viaText)) // it was parsed once: it cannot fail, or m was refused for it
 	return c

@@ -103,7 +103,6 @@ func (m *Message) parseStart(line []byte) *Error {
 	}
 	m.request = true
 	m.method = MethodOf(line[:i])
-	m.methodText = span{0, uint16(i)}
 	m.uri = span{uint16(i + 1), uint16(j)}
 	if !equalFold(line[j+1:], "sip/2.0") {
 		return &Error{Status: 505, Reason: "Version Not Supported"}

@@ -19,12 +19,15 @@ type Via struct {
 	RPort     uint16 // the value of rport, 0 if absent
 	HasRPort  bool   // rport stands there, with a value or without (RFC 3581 3)
 
-	sentBy []byte
-	params []byte
+	// Where sent-by and what follows it stand in Text; a Via is part of every Message, and a slice has three words.
+	sentBy, sentByEnd uint32
 }
 
 // SentBy is host and port as written; empty if v was not parsed.
-func (v *Via) SentBy() []byte { return v.sentBy }
+func (v *Via) SentBy() []byte { return v.Text[v.sentBy:v.sentByEnd] }
+
+// params are the parameters, from the first ';' or the white space before it on.
+func (v *Via) params() []byte { return v.Text[v.sentByEnd:] }
 
 // ParseVia reads one value of a Via header. The error is an *Error.
 func ParseVia(text []byte) (Via, error) {
@@ -53,12 +56,7 @@ func ParseVia(text []byte) (Via, error) {
 		return v, bad("Bad Via")
 	}
 	// sent-by = host [COLON port]
-	i, ok := v.parseSentBy(b, from)
-	if !ok {
-		return v, bad("Bad Via")
-	}
-	v.params = b[i:]
-	if !v.parseParams() {
+	if !v.parseSentBy(b, from) || !v.parseParams() {
 		return v, bad("Bad Via")
 	}
 	return v, nil
@@ -71,15 +69,15 @@ func token(b []byte, i int) int {
 	return i
 }
 
-func (v *Via) parseSentBy(b []byte, from int) (next int, ok bool) {
+func (v *Via) parseSentBy(b []byte, from int) bool {
 	host, i, ok := parseHost(b, from)
 	if !ok {
-		return 0, false
+		return false
 	}
-	v.Host, v.sentBy = host, b[from:i]
+	v.Host, v.sentBy, v.sentByEnd = host, uint32(from), uint32(i)
 	j := skip(b, i)
 	if j >= len(b) || b[j] != ':' {
-		return i, true
+		return true
 	}
 	j = skip(b, j+1)
 	i = j
@@ -87,8 +85,8 @@ func (v *Via) parseSentBy(b []byte, from int) (next int, ok bool) {
 		i++
 	}
 	port, ok := number(b[j:i], 65535)
-	v.Port, v.sentBy = uint16(port), b[from:i]
-	return i, ok && port > 0
+	v.Port, v.sentByEnd = uint16(port), uint32(i)
+	return ok && port > 0
 }
 
 // parseHost reads a host name, an IPv4 address or an IPv6 reference, whose brackets it takes off.
@@ -109,7 +107,7 @@ func parseHost(b []byte, i int) (host []byte, next int, ok bool) {
 }
 
 func (v *Via) parseParams() bool {
-	p := params{b: v.params}
+	p := params{b: v.params()}
 	for p.next() {
 		switch len(p.name) {
 		case 0:
@@ -149,8 +147,8 @@ func (v *Via) parseParams() bool {
 // the received and the rport that its sender put there; with received, if it is valid and either not what sent-by says
 // or rport was asked for; with the number of rport, if it is not 0 and was asked for. Everything else stays as it is.
 func AppendVia(dst []byte, v *Via, received netip.Addr, rport uint16) []byte {
-	dst = append(dst, v.Text[:len(v.Text)-len(v.params)]...)
-	for p := (params{b: v.params}); p.next(); {
+	dst = append(dst, v.Text[:v.sentByEnd]...)
+	for p := (params{b: v.params()}); p.next(); {
 		if !equalFold(p.name, "received") && !equalFold(p.name, "rport") {
 			dst = append(dst, p.text...)
 		}

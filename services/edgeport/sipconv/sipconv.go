@@ -66,19 +66,13 @@ type contact struct {
 // malformed is as if it were absent, except that an address or a URI is then known by its raw text. Text that is not
 // UTF-8 is made so; the bytes of m stay. The result shares no memory with m.
 func Request(m *message.Message, e *Edge, sender netip.AddrPort, t commonpb.Transport, flow string) *processorpb.MessageRequest {
-	var space [64]byte // longer than an address can be
-	source := sender.Addr().Unmap().WithZone("").AppendTo(space[:0])
-	var text strings.Builder // one for both
-	text.Grow(len(m.Bytes()) + len(source))
-	text.Write(m.Bytes())
-	text.Write(source)
-	r := reader{m: m, text: text.String()[:len(m.Bytes())]}
-	host := text.String()[len(m.Bytes()):]
+	r := reader{m: m, text: string(m.Bytes())}
 	head := r.text[:len(r.text)-len(m.Body())]
 	// A message has a line break for each header, the start line and the empty line; more are of folded lines.
 	r.plain = utf8.ValidString(head) && strings.Count(head, "\n") == m.Len()+2
 
 	b := new(block)
+	host := sender.Addr().Unmap().WithZone("").String()
 	b.sender.Host, b.sender.Port, b.sender.Transport = host, int32(sender.Port()), t
 	req := &b.request
 	req.Ref = r.string(m.CallID())
@@ -148,7 +142,7 @@ func (r *reader) string(part []byte) string {
 	if len(part) == 0 {
 		return ""
 	}
-	if i := r.m.Offset(part); r.plain && i >= 0 && i+len(part) <= len(r.text) {
+	if i := r.m.Offset(part); r.plain && i >= 0 && i+len(part) <= len(r.text) && r.text[i:i+len(part)] == string(part) {
 		return r.text[i : i+len(part)]
 	}
 	return strings.ToValidUTF8(unfold(string(part)), "\uFFFD")

@@ -7,14 +7,14 @@ import (
 
 // Client is a client transaction (RFC 3261 17.1, RFC 6026 7.2). Its methods are called under the lock of its shard.
 type Client struct {
-	Method  message.Method
 	Context any // the user's own, untouched here
+	Method  message.Method
 
+	state    state
+	cancel   cancelState
 	shard    *shard
 	id       uint64 // the number in the branch; one more for the CANCEL of an INVITE
 	flow     transport.Flow
-	state    state
-	cancel   cancelState
 	interval uint64 // ticks to the next retransmission (Timers A, E)
 	end      uint64 // tick at which the state ends (Timers B, F, C, D, K, M)
 	timer    timer

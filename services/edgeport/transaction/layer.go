@@ -225,5 +225,5 @@ func (s *shard) respondStateless(flow transport.Flow, req *message.Message, stat
 		toTag = s.layer.serverKey(flow, req, req.Method()).tag()
 	}
 	s.buf = appendResponse(s.buf[:0], flow, req, status, "", toTag, headers, nil)
-	replyFlow(flow, req.TopVia()).Send(s.buf, nil)
+	replyFlow(flow, replyPort(flow, req.TopVia())).Send(s.buf, nil)
 }

@@ -21,23 +21,23 @@ const (
 // Server is a server transaction (RFC 3261 17.2, RFC 6026 7.1). Its methods are called under the lock of its shard: by
 // a User in a callback, by anyone else within Do.
 type Server struct {
-	Method  message.Method
 	Context any // the user's own, untouched here
+	Method  message.Method
 
+	state    state
+	port     uint16 // to which responses go over UDP
 	shard    *shard
 	key      serverKey
 	flow     transport.Flow // on which the request came
-	reply    transport.Flow // on which responses go
-	state    state
-	interval uint64 // ticks to the next retransmission (Timer G)
-	end      uint64 // tick at which the state ends (Timers H, I, J, L)
+	interval uint64         // ticks to the next retransmission (Timer G)
+	end      uint64         // tick at which the state ends (Timers H, I, J, L)
 	timer    timer
 	request  *message.Message
 	response []byte // the last response, for retransmissions
 }
 
 func (s *shard) newServer(key serverKey, flow transport.Flow, m *message.Message) {
-	tx := &Server{Method: m.Method(), shard: s, key: key, flow: flow, reply: replyFlow(flow, m.TopVia()), state: proceeding, request: m.Clone()}
+	tx := &Server{Method: m.Method(), shard: s, key: key, flow: flow, port: replyPort(flow, m.TopVia()), state: proceeding, request: m.Clone()}
 	tx.timer.owner = tx
 	s.servers[key] = tx
 	s.layer.counts.Servers.Add(1)
@@ -167,23 +167,28 @@ func (tx *Server) terminate() {
 	tx.shard.layer.counts.Servers.Add(-1)
 }
 
-func (tx *Server) transmit(data []byte) { tx.reply.Send(data, nil) }
+func (tx *Server) transmit(data []byte) { replyFlow(tx.flow, tx.port).Send(data, nil) }
 
 func (tx *Server) toTag() string { return tx.key.tag() }
 
 func exact(b []byte) []byte { return append(make([]byte, 0, len(b)), b...) }
 
-// replyFlow is where a response goes (RFC 3261 18.2.2, RFC 3581 4): the connection of the request; over UDP the source
-// of the packet if the client asked for that with rport, else the source address and the port of its Via. A maddr is
-// not followed: it would let a stranger aim our responses.
-func replyFlow(flow transport.Flow, via *message.Via) transport.Flow {
-	if flow.Protocol() != transport.UDP || via.HasRPort {
-		return flow
+// replyPort is the port to which a response goes over UDP (RFC 3261 18.2.2, RFC 3581 4): that of the packet's source if
+// the client asked for it with rport, else that of its Via. A maddr is not followed: it would let a stranger aim our
+// responses.
+func replyPort(flow transport.Flow, via *message.Via) uint16 {
+	switch {
+	case via.HasRPort:
+		return flow.Remote().Port()
+	case via.Port == 0:
+		return 5060
+	default:
+		return via.Port
 	}
-	port := via.Port
-	if port == 0 {
-		port = 5060
-	}
+}
+
+// replyFlow is where a response goes: the connection of the request; over UDP the source address, and that port.
+func replyFlow(flow transport.Flow, port uint16) transport.Flow {
 	return flow.To(netip.AddrPortFrom(flow.Remote().Addr(), port))
 }
 

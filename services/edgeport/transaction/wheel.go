@@ -19,10 +19,10 @@ type wheel struct {
 
 // timer is part of what it wakes. A transaction has one: the next moment at which it has something to do.
 type timer struct {
-	due        uint64
-	prev, next *timer
-	slot       **timer // the head of the list it is in; nil when it is not set
-	owner      interface{ expire(now uint64) }
+	due   uint64
+	next  *timer
+	at    **timer // what points to it: the head of its slot or the timer before; nil when it is not set
+	owner interface{ expire(now uint64) }
 }
 
 // set makes t expire at tick due, whatever it was set to before.
@@ -32,27 +32,23 @@ func (w *wheel) set(t *timer, due uint64) {
 		due = w.now + 1
 	}
 	slot := &w.slots[due%wheelSlots]
-	t.due, t.slot, t.next = due, slot, *slot
+	t.due, t.at, t.next = due, slot, *slot
 	if t.next != nil {
-		t.next.prev = t
+		t.next.at = &t.next
 	}
 	*slot = t
 }
 
 // stop makes t not expire.
 func (w *wheel) stop(t *timer) {
-	if t.slot == nil {
+	if t.at == nil {
 		return
 	}
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		*t.slot = t.next
-	}
+	*t.at = t.next
 	if t.next != nil {
-		t.next.prev = t.prev
+		t.next.at = t.at
 	}
-	t.prev, t.next, t.slot = nil, nil, nil
+	t.next, t.at = nil, nil
 }
 
 // advance expires every timer that is due up to and including tick now.

@@ -7,16 +7,20 @@ import (
 	"net/netip"
 )
 
-// sender writes datagrams; here a write may wait for room in the send buffer.
-type sender struct{ conn *net.UDPConn }
+// datagrams reads and writes a UDP socket; here a write may wait for room in the send buffer.
+type datagrams struct{ conn *net.UDPConn }
 
-func (s *sender) attach(c *net.UDPConn) error {
-	s.conn = c
+func (d *datagrams) attach(c *net.UDPConn) error {
+	d.conn = c
 	return nil
 }
 
-func (s *sender) write(data []byte, to netip.AddrPort) error {
-	_, err := s.conn.WriteToUDPAddrPort(data, to)
+func (d *datagrams) read(buf []byte) (int, netip.AddrPort, error) {
+	return d.conn.ReadFromUDPAddrPort(buf)
+}
+
+func (d *datagrams) write(data []byte, to netip.AddrPort) error {
+	_, err := d.conn.WriteToUDPAddrPort(data, to)
 	return err
 }
 

@@ -13,55 +13,74 @@ import (
 
 var errBufferFull = errors.New("the socket's send buffer is full")
 
-// sender writes datagrams without ever waiting. The write of the net package waits while the send buffer is full, and a
-// few packets for neighbors that do not answer ARP fill it: three seconds were measured, for whoever holds the lock.
-type sender struct {
+// datagrams reads and writes a UDP socket. A write never waits: that of the net package does while the send buffer is
+// full, and a few packets for neighbors that do not answer ARP fill it: three seconds were measured, for whoever holds
+// the lock.
+type datagrams struct {
 	raw syscall.RawConn
 
-	// What is written, kept here so that a packet needs no allocation.
-	mu   sync.Mutex
-	data []byte
-	v4   syscall.SockaddrInet4
-	v6   syscall.SockaddrInet6
-	to   syscall.Sockaddr
-	err  error
-	once func(fd uintptr) bool
+	// What is read, by one goroutine, and what is written, kept here so that a packet needs no allocation.
+	in      []byte
+	n       int
+	from    netip.AddrPort
+	readErr error
+	receive func(fd uintptr) bool
+
+	mu       sync.Mutex
+	out      []byte
+	to       netip.AddrPort
+	writeErr error
+	transmit func(fd uintptr) bool
 }
 
-func (s *sender) attach(c *net.UDPConn) (err error) {
-	s.raw, err = c.SyscallConn()
-	s.once = s.try
+func (d *datagrams) attach(c *net.UDPConn) (err error) {
+	d.raw, err = c.SyscallConn()
+	d.receive, d.transmit = d.tryReceive, d.tryTransmit
 	return err
 }
 
-// try never asks to be called again.
-func (s *sender) try(fd uintptr) bool {
+// read waits for a datagram. It is for one goroutine.
+func (d *datagrams) read(buf []byte) (int, netip.AddrPort, error) {
+	d.in = buf
+	if err := d.raw.Read(d.receive); err != nil {
+		return 0, netip.AddrPort{}, err
+	}
+	return d.n, d.from, d.readErr
+}
+
+// tryReceive asks to be called again when there is something to read.
+func (d *datagrams) tryReceive(fd uintptr) bool {
 	for {
-		s.err = syscall.Sendto(int(fd), s.data, 0, s.to)
-		if !errors.Is(s.err, syscall.EINTR) {
-			return true
+		d.n, d.from, d.readErr = rawReceive(fd, d.in)
+		if !errors.Is(d.readErr, syscall.EINTR) {
+			return !errors.Is(d.readErr, syscall.EAGAIN)
 		}
 	}
 }
 
-func (s *sender) write(data []byte, to netip.AddrPort) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if addr := to.Addr(); addr.Is4() {
-		s.v4.Addr, s.v4.Port, s.to = addr.As4(), int(to.Port()), &s.v4
-	} else {
-		s.v6.Addr, s.v6.Port, s.to = addr.As16(), int(to.Port()), &s.v6
-	}
-	s.data = data
-	err := s.raw.Write(s.once)
-	s.data = nil
+func (d *datagrams) write(data []byte, to netip.AddrPort) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.out, d.to = data, to
+	err := d.raw.Write(d.transmit)
+	d.out = nil
 	if err == nil {
-		err = s.err
+		err = d.writeErr
 	}
 	if errors.Is(err, syscall.EAGAIN) {
 		err = errBufferFull
 	}
 	return err
+}
+
+// tryTransmit never asks to be called again.
+func (d *datagrams) tryTransmit(fd uintptr) bool {
+	for {
+		d.writeErr = rawSend(fd, d.out, d.to)
+		if !errors.Is(d.writeErr, syscall.EINTR) {
+			return true
+		}
+	}
 }
 
 // direct reads and writes the socket of a connection without the net package between: a write does not wait, and a
@@ -119,7 +138,7 @@ func (d *direct) tryRead(fd uintptr) bool {
 		return true
 	}
 	for {
-		d.nr, d.readErr = syscall.Read(int(fd), room)
+		d.nr, d.readErr = rawRead(fd, room)
 		switch {
 		case errors.Is(d.readErr, syscall.EINTR):
 		case errors.Is(d.readErr, syscall.EAGAIN):
@@ -148,7 +167,7 @@ func (d *direct) write(data []byte) (int, error) {
 // tryWrite never asks to be called again.
 func (d *direct) tryWrite(fd uintptr) bool {
 	for {
-		d.nw, d.writeErr = syscall.Write(int(fd), d.out)
+		d.nw, d.writeErr = rawWrite(fd, d.out)
 		if !errors.Is(d.writeErr, syscall.EINTR) {
 			return true
 		}

@@ -20,7 +20,7 @@ type socket struct {
 	layer *Layer
 	local netip.AddrPort
 	*net.UDPConn
-	sender
+	datagrams datagrams
 }
 
 func (l *Layer) newSocket(at netip.AddrPort) (*socket, error) {
@@ -32,7 +32,7 @@ func (l *Layer) newSocket(at netip.AddrPort) (*socket, error) {
 	// A buffer that stays smaller is no reason not to serve.
 	_ = c.SetReadBuffer(socketBuffer)
 	_ = c.SetWriteBuffer(socketBuffer)
-	if err := s.sender.attach(c); err != nil {
+	if err := s.datagrams.attach(c); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *socket) read() {
 	buf := make([]byte, datagramSize)
 	var pause backoff
 	for {
-		n, from, err := s.ReadFromUDPAddrPort(buf)
+		n, from, err := s.datagrams.read(buf)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || !l.wait(pause.next()) {
 				return
@@ -93,7 +93,7 @@ func (s *socket) transmit(data []byte, to netip.AddrPort) error {
 		_, err := s.WriteToUDPAddrPort(data, to)
 		return err
 	}
-	return s.sender.write(data, to)
+	return s.datagrams.write(data, to)
 }
 
 // past is a deadline that has passed: it makes reads and writes return.
