@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -151,6 +152,7 @@ func (p *peer) poll() []byte {
 
 // recorder is a user that keeps what it is told.
 type recorder struct {
+	mu        sync.Mutex // of events: timers bring some
 	servers   []*Server
 	clients   []*Client
 	events    []string
@@ -159,23 +161,31 @@ type recorder struct {
 
 func (r *recorder) Request(tx *Server, req *message.Message) {
 	r.servers = append(r.servers, tx)
-	r.events = append(r.events, "request "+string(req.MethodText()))
+	r.tell("request " + string(req.MethodText()))
 	if r.onRequest != nil {
 		r.onRequest(tx, req)
 	}
 }
-func (r *recorder) Ack(transport.Flow, *message.Message) { r.events = append(r.events, "ack") }
-func (r *recorder) Cancel(*Server)                       { r.events = append(r.events, "cancel") }
+func (r *recorder) Ack(transport.Flow, *message.Message) { r.tell("ack") }
+func (r *recorder) Cancel(*Server)                       { r.tell("cancel") }
 func (r *recorder) Response(_ *Client, m *message.Message) {
-	r.events = append(r.events, fmt.Sprint("response ", m.Status()))
+	r.tell(fmt.Sprint("response ", m.Status()))
 }
 func (r *recorder) Failed(_ *Client, c Cause) {
-	r.events = append(r.events, []string{"timeout", "transport error"}[c])
+	r.tell([]string{"timeout", "transport error"}[c])
+}
+
+func (r *recorder) tell(event string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, event)
 }
 
 // take is what the user was told since it was last asked.
 func (r *recorder) take() []string {
 	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	e := r.events
 	r.events = nil
 	return e
@@ -200,6 +210,12 @@ func request(method, branch string, fields ...string) string {
 func (b *bench) send(text string) {
 	b.t.Helper()
 	b.layer.Receive(b.caller.flow, parse(b.t, text))
+}
+
+// answer answers the first request.
+func (b *bench) answer(status int) {
+	tx := b.user.servers[0]
+	tx.Do(func() { tx.Respond(status, "", nil, nil) })
 }
 
 // respond lets the callee answer the request that tx sent.

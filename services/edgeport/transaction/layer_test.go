@@ -63,7 +63,7 @@ func TestP28RetransmissionIsAbsorbed(t *testing.T) {
 		b.expect(b.callee, "again")
 		b.told("in all", "request INVITE")
 
-		b.user.servers[0].Respond(486, "", nil, nil)
+		b.answer(486)
 		b.expect(b.caller, "486", "SIP/2.0 486 Busy Here")
 		b.send(request("INVITE", "z9hG4bK1"))
 		b.expect(b.caller, "after 486", "SIP/2.0 486 Busy Here")
@@ -107,7 +107,7 @@ func TestServerKey(t *testing.T) {
 func TestRFC2543Matching(t *testing.T) {
 	inBubble(t, transport.UDP, func(b *bench) {
 		b.send(request("INVITE", "1"))
-		b.user.servers[0].Respond(404, "", nil, nil)
+		b.answer(404)
 		b.caller.received()
 		b.send(request("INVITE", "1"))
 		b.expect(b.caller, "retransmission", "SIP/2.0 404 Not Found")
@@ -171,7 +171,7 @@ func TestReliableTransportIsNotRetransmittedOn(t *testing.T) {
 		b.expect(b.callee, "after 33 s")
 		b.told("after 33 s", "request INVITE", "timeout")
 		b.expect(b.caller, "provisional", trying)
-		b.user.servers[0].Do(func() { b.user.servers[0].Respond(408, "", nil, nil) })
+		b.answer(408)
 		b.expect(b.caller, "final", "SIP/2.0 408 Request Timeout")
 		wait(10 * time.Second)
 		b.expect(b.caller, "Timer G is not set")
@@ -205,7 +205,7 @@ func TestP31AckEndsNon2xx(t *testing.T) {
 	const busy = "SIP/2.0 486 Busy Here"
 	inBubble(t, transport.UDP, func(b *bench) {
 		b.send(request("INVITE", "z9hG4bK1"))
-		b.user.servers[0].Respond(486, "", nil, nil)
+		b.answer(486)
 		b.expect(b.caller, "at 0", trying, busy)
 		wait(700 * time.Millisecond)
 		b.expect(b.caller, "Timer G", busy)
@@ -220,7 +220,7 @@ func TestP31AckEndsNon2xx(t *testing.T) {
 	})
 	inBubble(t, transport.UDP, func(b *bench) {
 		b.send(request("INVITE", "z9hG4bK1"))
-		b.user.servers[0].Respond(486, "", nil, nil)
+		b.answer(486)
 		wait(31 * time.Second)
 		// 0, 0.5, 1.5, 3.5, then every 4 s to 27.5; and the 100
 		if n := len(b.caller.received()); n != 11 {
@@ -293,7 +293,7 @@ func TestP34P35Cancel(t *testing.T) {
 		b.told("CANCEL twice", "request INVITE", "cancel", "cancel")
 		b.send(request("CANCEL", "z9hG4bKother"))
 		b.expect(b.caller, "CANCEL of nothing", "SIP/2.0 481 Call/Transaction Does Not Exist")
-		b.user.servers[0].Respond(200, "", nil, nil)
+		b.answer(200)
 		b.caller.received()
 		b.send(request("CANCEL", "z9hG4bK1"))
 		b.expect(b.caller, "CANCEL after 200", "SIP/2.0 200 OK")
@@ -393,7 +393,7 @@ func TestP26ResponseWithoutRport(t *testing.T) {
 		port := b.callee.flow.Remote().Port()
 		text = replaceOnce(text, "127.0.0.1:5070;branch=z9hG4bK1;rport", fmt.Sprintf("192.0.2.1:%d;branch=z9hG4bK1;maddr=192.0.2.99", port))
 		b.send(text)
-		b.user.servers[0].Respond(200, "", nil, nil)
+		b.answer(200)
 		b.expect(b.callee, "at the port of the Via", "SIP/2.0 200 OK")
 		b.expect(b.caller, "at the source port")
 	})
