@@ -305,7 +305,8 @@ func (x *MessageRequest) GetFlow() string {
 }
 
 // The answer is one of three: a full request (message with a request_uri, as Routr v2 processors return it), a
-// response (message with a response_type or status_code), or targets.
+// response (message with a response_type or status_code), or targets, to which a message with a request_uri may be added
+// when a middleware has changed the request: its changes then go to the targets.
 type MessageResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Sender   *NetInterface          `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
