@@ -2,6 +2,7 @@ package edgeport
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/routr-fabric/routr/bus"
@@ -128,16 +129,17 @@ func TestDecisions(t *testing.T) {
 		{"target of a protocol that nobody speaks", target(&processorpb.Target{Uri: "sip:bob@127.0.0.1;transport=sctp"}), "SIP/2.0 480", "", ""},
 	}
 	modes(t, func(t *testing.T, conn *bus.Conn) {
-		var current decider
+		var current atomic.Pointer[decider]
 		s := start(t, conn, nil, nil)
 		alice := udpClient(t)
 		for i, tt := range tests {
-			current = tt.decide
+			current.Store(&tt.decide)
 			if tt.decide != nil && tests[i-1].decide == nil {
-				serve(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) { current(r, req) })
+				serve(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) { (*current.Load())(r, req) })
 			}
 			if strings.Contains(tt.name, "is us") {
-				current = target(&processorpb.Target{Uri: "sip:bob@" + s.udp})
+				ourselves := target(&processorpb.Target{Uri: "sip:bob@" + s.udp})
+				current.Store(&ourselves)
 			}
 			branch := "z9hG4bK" + string(rune('a'+i))
 			alice.send(s, alice.request(s, "INVITE", "sip:bob@example.com", branch))
@@ -161,12 +163,13 @@ func TestP43P47FailedTargets(t *testing.T) {
 		alice, bob := udpClient(t), udpClient(t)
 		closed := tcpServer(t)
 		closed.listener.Close()
-		next := bob
-		s := start(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) { to(next)(r, req) }, nil)
+		var next atomic.Pointer[client]
+		next.Store(bob)
+		s := start(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) { to(next.Load())(r, req) }, nil)
 		alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK1"))
 		bob.send(s, response(bob.want("MESSAGE"), 503, "b"))
 		alice.want("SIP/2.0 500")
-		next = closed
+		next.Store(closed)
 		alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK2"))
 		alice.want("SIP/2.0 500")
 	})
