@@ -140,6 +140,8 @@ type sipgoPhone struct {
 	password  string
 	client    *sipgo.Client
 	dialogs   sipgo.DialogUA
+	answered  chan *sipgo.DialogServerSession // until its ACK has come
+	confirmed chan struct{} // has a word when an answered call was acknowledged
 	hungUp    chan struct{}
 }
 
@@ -171,14 +173,18 @@ func newPhone(t *testing.T, proxy, transport, domain, user, password string) *si
 	host, portText, _ := strings.Cut(addr, ":")
 	port, err := strconv.Atoi(portText)
 	must(err)
-	p := &sipgoPhone{t: t, proxy: proxy, transport: transport, domain: domain, user: user, password: password, hungUp: make(chan struct{}, 1)}
+	p := &sipgoPhone{t: t, proxy: proxy, transport: transport, domain: domain, user: user, password: password, answered: make(chan *sipgo.DialogServerSession, 1), confirmed: make(chan struct{}, 1), hungUp: make(chan struct{}, 1)}
 	p.client, err = sipgo.NewClient(ua, sipgo.WithClientHostname(host), sipgo.WithClientPort(port))
 	must(err)
 	contact := sip.Uri{User: user, Host: host, Port: port, UriParams: sip.NewParams()}
 	contact.UriParams.Add("transport", transport)
 	p.dialogs = sipgo.DialogUA{Client: p.client, ContactHDR: sip.ContactHeader{Address: contact}}
 	server.OnInvite(p.answer)
-	server.OnAck(func(*sip.Request, sip.ServerTransaction) {})
+	server.OnAck(func(req *sip.Request, tx sip.ServerTransaction) {
+		if err := (<-p.answered).ReadAck(req, tx); err != nil {
+			t.Errorf("%s reads the ACK: %v", user, err)
+		}
+	})
 	server.OnBye(func(req *sip.Request, tx sip.ServerTransaction) {
 		if err := tx.Respond(sip.NewResponseFromRequest(req, sip.StatusOK, "OK", nil)); err != nil {
 			t.Errorf("%s answers BYE: %v", user, err)
@@ -221,12 +227,13 @@ func (p *sipgoPhone) answer(req *sip.Request, tx sip.ServerTransaction) {
 		err = d.Respond(sip.StatusRinging, "Ringing", nil)
 	}
 	if err == nil {
-		err = d.Respond(sip.StatusOK, "OK", nil)
+		p.answered <- d
+		err = d.Respond(sip.StatusOK, "OK", nil) // waits for the ACK
 	}
 	if err != nil {
 		p.t.Errorf("%s answers: %v", p.user, err)
 	}
-	<-tx.Done()
+	p.confirmed <- struct{}{}
 }
 
 // call calls another phone, waits for its answer and hangs up.
@@ -242,6 +249,7 @@ func (p *sipgoPhone) call(ctx context.Context, other *sipgoPhone) {
 	if err := d.Ack(ctx); err != nil {
 		p.t.Fatalf("%s acknowledges: %v", p.user, err)
 	}
+	<-other.confirmed
 	if err := d.Bye(ctx); err != nil {
 		p.t.Fatalf("%s hangs up: %v", p.user, err)
 	}
