@@ -141,7 +141,7 @@ type sipgoPhone struct {
 	client    *sipgo.Client
 	dialogs   sipgo.DialogUA
 	answered  chan *sipgo.DialogServerSession // until its ACK has come
-	confirmed chan struct{} // has a word when an answered call was acknowledged
+	confirmed chan struct{}                   // has a word when an answered call was acknowledged
 	hungUp    chan struct{}
 }
 
