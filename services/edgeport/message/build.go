@@ -127,4 +127,3 @@ func appendHopByHop(dst []byte, method string, invite, to *Message) []byte {
 	dst = append(dst, "\r\n"...)
 	return appendBody(dst, nil)
 }
-
