@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,7 +54,7 @@ func RunOne(ctx context.Context, o Options) error {
 	if cfg.URL == "" {
 		server, err := embed.Start(embed.Config{Listen: c.Bus.Spec.Listen, StoreDir: c.Bus.Spec.StoreDir, Name: "routr-one", Log: tel.Log})
 		if err != nil {
-			return err
+			return fmt.Errorf("%w (spec.listen and spec.storeDir of a Bus file in the --config folder)", err)
 		}
 		defer server.Shutdown()
 		cfg.URL, cfg.Interest = server.URL(), server.Interest
@@ -77,7 +79,10 @@ func RunOne(ctx context.Context, o Options) error {
 	}
 	return host.Run(ctx, func() {
 		tel.Log.Info("ready", "kind", "one", "bus", cfg.URL)
-		s := screen{points: edge.Points(), bus: cfg.URL, data: c.Bus.Spec.StoreDir, resources: dir, fresh: fresh}
+		s := screen{points: edge.Points(), bus: cfg.URL, data: c.Bus.Spec.StoreDir, resources: dir, fresh: fresh, command: os.Args[0]}
+		if strings.Contains(s.command, "go-build") { // where `go run` puts it
+			s.command = "go run ./services/routr"
+		}
 		if addr := tel.Addr(); addr != nil {
 			s.http = addr.String()
 		}
@@ -147,6 +152,7 @@ type screen struct {
 	points          []string
 	bus, http       string
 	data, resources string
+	command         string // by which a person runs this program
 	fresh           bool
 }
 
@@ -184,12 +190,41 @@ func (s screen) print(w io.Writer, r connect.Resources) {
 		line("", "the passwords were made now; this is the only time they are shown")
 	}
 	line("", "domains, agents and passwords are in %s", s.resources)
-	line("Phone", "outbound proxy %s, domain, user and password as above", strings.TrimPrefix(strings.TrimPrefix(s.points[0], "udp:"), "tcp:"))
+	line("Phone", "outbound proxy %s; domain, user and password as above", strings.Join(reachable(s.points), " or "))
 	line("Bus", "%s", s.bus)
-	line("Watch", "routr tap --nats %s        or, with NATS's own client: nats -s %s sub '%s'", s.bus, s.bus, bus.SubjectAll)
+	line("Watch", "%s tap --nats %s", s.command, s.bus)
+	line("", "or with NATS's own client: nats -s %s sub '%s'", s.bus, bus.SubjectAll)
 	if s.http != "" {
 		line("Health", "http://%s/readyz   metrics http://%s/metrics", s.http, s.http)
 	}
 	line("State", "%s", s.data)
 	_, _ = io.WriteString(w, b.String()+"\n") // nobody to tell if the terminal is gone
+}
+
+// reachable are the addresses that a phone can be given: those that are listened on, and for 0.0.0.0 this machine's.
+func reachable(points []string) []string {
+	var list []string
+	add := func(addr string) {
+		if !slices.Contains(list, addr) {
+			list = append(list, addr)
+		}
+	}
+	for _, p := range points {
+		_, addr, _ := strings.Cut(p, ":")
+		at, err := netip.ParseAddrPort(addr)
+		if err != nil || !at.Addr().IsUnspecified() {
+			add(addr)
+			continue
+		}
+		own, err := net.InterfaceAddrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range own {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() == at.Addr().Is4() && !prefix.Addr().IsLinkLocalUnicast() {
+				add(netip.AddrPortFrom(prefix.Addr(), at.Port()).String())
+			}
+		}
+	}
+	return list
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/routr-fabric/routr/bus"
@@ -168,9 +169,13 @@ func RunNATS(ctx context.Context, listen string, o Options) error {
 func Check(path string) error { return schemas.Check(path, NewDocument) }
 
 func (o Options) telemetry(ctx context.Context, service, ref string) (*telemetry.Telemetry, error) {
-	return telemetry.New(ctx, telemetry.Config{
+	tel, err := telemetry.New(ctx, telemetry.Config{
 		Service: service, Ref: ref, LogFormat: o.LogFormat, LogLevel: o.LogLevel, HTTPAddr: o.HTTPAddr, OTLPEndpoint: o.OTLPEndpoint,
 	}, o.Stderr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%w with --http", err)
+	}
+	return tel, err
 }
 
 // shutdown ends the telemetry last, so that it tells of everything before it.

@@ -42,7 +42,7 @@ func listen(ctx context.Context, addr string, c *checks, registry *prometheus.Re
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen http %s: another process uses this port, choose another one", addr)
+		return nil, fmt.Errorf("listen http %s: %w by another process, choose another port", addr, syscall.EADDRINUSE)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen http %s: %w", addr, err)

@@ -65,7 +65,7 @@ func TestNewErrors(t *testing.T) {
 		{"format", Config{LogFormat: "xml"}, `log format "xml" is unknown, want text or json`},
 		{"level", Config{LogLevel: "loud"}, `log level "loud" is unknown, want debug, info, warn or error`},
 		{"endpoint", Config{OTLPEndpoint: "collector:4318"}, `otlp endpoint "collector:4318" is no URL, want one as http://collector:4318`},
-		{"taken port", Config{HTTPAddr: addr}, "listen http " + addr + ": another process uses this port, choose another one"},
+		{"taken port", Config{HTTPAddr: addr}, "listen http " + addr + ": address already in use by another process, choose another port"},
 		{"no port", Config{HTTPAddr: "localhost"}, "listen http localhost: listen tcp: address localhost: missing port in address"},
 	}
 	for _, tt := range tests {
