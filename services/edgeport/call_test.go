@@ -133,7 +133,10 @@ func TestForgedRouteIsDispatched(t *testing.T) {
 		}, nil)
 		alice.send(s, alice.request(s, "INVITE", "sip:bob@example.com", "z9hG4bK1"))
 		alice.want("SIP/2.0 100")
-		rr := values(bob.want("INVITE"), message.KindRecordRoute)[0]
+		invite := bob.want("INVITE")
+		bob.send(s, response(invite, 180, "bob-tag")) // or it comes again
+		alice.want("SIP/2.0 180")
+		rr := values(invite, message.KindRecordRoute)[0]
 		<-asked
 		token, host, _ := strings.Cut(strings.TrimPrefix(rr, "<sip:"), "@")
 		flipped := []byte(token)
@@ -258,6 +261,8 @@ func TestResponseWithoutVias(t *testing.T) {
 		bob.send(s, strings.Join(append(vias[:2:2], vias[3:]...), ""))
 		if m := alice.want("SIP/2.0 486 Busy Here"); header(m, "X-Reason") != "lunch" || m.Count(message.KindVia) != 1 {
 			t.Errorf("alice received\n%s\nwant X-Reason and her own Via", m.Bytes())
+		} else if string(m.ToTag()) != "b" {
+			t.Errorf("P56: To tag = %s, want the target's", m.ToTag())
 		}
 	})
 }

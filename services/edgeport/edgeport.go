@@ -52,6 +52,9 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 		return nil, fmt.Errorf("edgeport %s: spec.processor.addr: %s would need the gRPC gateway, which is not part of this version; leave it out to use the bus", cfg.Ref, addr)
 	}
 	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits()}
+	// Room for what the proxy adds: its copy of a request has to be within what can be sent, and read again.
+	e.limits.Size -= 4 << 10
+	e.limits.Headers -= 16
 	e.messages.New = func() any { return new(message.Message) }
 	var listen []transport.Listen
 	for _, t := range cfg.Spec.Transport {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/routr-fabric/routr/services/edgeport/message"
@@ -47,11 +48,7 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	case status == 503 && !rc.inDialog: // step 6: our client must not take it for us being overloaded
 		rc.server.Respond(500, "", nil, nil)
 		return
-	}
-	if resp.Count(message.KindVia) < 2 {
-		// The target has lost the Vias below ours. We still know them, and a client that hears nothing waits for minutes.
-		p.counts.Mended.Add(1)
-		rc.server.Respond(status, string(resp.ReasonText()), copied(resp), resp.Body())
+	case resp.Count(message.KindVia) < 2 && rc.server.Request() == nil: // see below; too late for that
 		return
 	}
 	s := p.scratch.Get().(*scratch)
@@ -60,22 +57,19 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 		s.edit.RemoveValue(via)
 		break
 	}
+	if req := rc.server.Request(); resp.Count(message.KindVia) < 2 {
+		// The target has lost the Vias below ours. We still know them, and a client that hears nothing waits for minutes.
+		p.counts.Mended.Add(1)
+		vias := slices.Collect(req.Values(message.KindVia))
+		for _, via := range slices.Backward(vias[1:]) {
+			s.edit.InsertTop(message.KindVia, via.Text)
+		}
+		s.text = transaction.AppendVia(s.text[:0], rc.server.Flow(), req)
+		s.edit.InsertTop(message.KindVia, s.text)
+	}
 	s.buf = s.edit.Append(s.buf[:0])
 	rc.server.Send(status, s.buf)
 	p.scratch.Put(s)
-}
-
-// copied are the headers of a response that Server.Respond does not make itself.
-func copied(resp *message.Message) []message.Field {
-	var fields []message.Field
-	for i := range resp.Len() {
-		switch k, name, value := resp.Header(i); k {
-		case message.KindVia, message.KindFrom, message.KindTo, message.KindCallID, message.KindCSeq, message.KindContentLength:
-		default:
-			fields = append(fields, message.Field{Name: string(name), Value: string(value)})
-		}
-	}
-	return fields
 }
 
 // Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.
@@ -86,10 +80,8 @@ func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
 		rc.server.Respond(487, "", nil, nil)
 	case cause == transaction.TransportError: // as if the target had said 503
 		rc.server.Respond(500, "", nil, nil)
-	case client.Method == message.INVITE:
-		rc.server.Respond(408, "", nil, nil)
 	default:
-		rc.server.Abandon() // RFC 4320 4.2: by now the client has given up too
+		rc.server.Respond(408, "", nil, nil)
 	}
 }
 

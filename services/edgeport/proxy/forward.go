@@ -29,6 +29,7 @@ type copyOf struct {
 	path   []string
 	sent   *processorpb.MessageRequest
 	answer *processorpb.MessageResponse
+	direct bool // the next hop is the one that the new Request-URI names
 	record bool // put in a Record-Route
 	token  token
 }
@@ -47,16 +48,20 @@ func (p *Proxy) follow(rc *responseContext, r route) {
 func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest, answer *processorpb.MessageResponse) {
 	tx := rc.server
 	c := copyOf{sent: sent, answer: answer, record: records(tx.Method)}
-	// The sender's own Route set ends here: only names of ours were in it, or what a stranger would have liked us to
-	// send to. Where the request goes is the processor's decision.
-	c.route.popped = tx.Request().Count(message.KindRoute)
 	var to address
 	var err error
 	if len(answer.Targets) > 0 {
+		// The sender's own Route set ends here: only names of ours were in it, or what a stranger would have liked us to
+		// send to.
+		c.route.popped = tx.Request().Count(message.KindRoute)
 		target := answer.Targets[0]
 		c.uri, c.path = target.Uri, target.Path
+		c.direct = target.Flow == "" && target.NextHop == nil && len(target.Path) == 0
 		to, err = targetAddress(target)
 	} else {
+		// The processor returned the Route set that it wants, perhaps with our own names still on top: 16.4.
+		c.route, _ = p.readRoute(tx.Flow(), tx.Request())
+		c.direct = len(answer.GetMessage().GetRoute()) == 0
 		to, err = processedAddress(answer)
 	}
 	if err != nil {
@@ -224,7 +229,7 @@ func dialogToken(c *copyOf, to address) token {
 	if err != nil || !reachable(name.URI, c.from) {
 		t.caller = hopOf(c.from)
 	}
-	if to.flow != "" && to.flow == c.to.ID() || !c.to.Protocol().Reliable() && !reachable([]byte(c.uri), c.to) {
+	if to.flow != "" && to.flow == c.to.ID() || !c.direct && !c.to.Protocol().Reliable() && !reachable([]byte(c.uri), c.to) {
 		t.callee = hopOf(c.to)
 	}
 	return t

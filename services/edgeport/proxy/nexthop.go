@@ -46,11 +46,13 @@ func (p *Proxy) readRoute(flow transport.Flow, m *message.Message) (r route, sta
 		if err != nil {
 			return r, 400
 		}
-		// Of several tokens (RFC 5658 puts in two) the last is the nearest to where the request goes.
-		if t, ok := p.readToken(uri.User, m.CallID()); ok {
-			r.token, r.signed = t, true
-		} else if !p.isUs(flow, &uri) {
+		if !p.isUs(flow, &uri) { // whatever its token: all EdgePorts have the same keys
 			break
+		}
+		// Of several tokens (RFC 5658 puts in two) the last is the nearest to where the request goes. Without a To tag a
+		// request is in no dialog, and would begin one that nobody has decided on.
+		if t, ok := p.readToken(uri.User, m.CallID()); ok && len(m.ToTag()) > 0 {
+			r.token, r.signed = t, true
 		}
 		r.popped++
 	}
@@ -139,7 +141,7 @@ func (p *Proxy) connect(a address) (transport.Flow, error) {
 			return transport.Flow{}, errFlowGone
 		}
 	}
-	if p.listensOn(a.addr.Addr(), a.addr.Port()) {
+	if p.isOurs(a.addr) {
 		return transport.Flow{}, errOurselves // it would come back until Max-Forwards ends it
 	}
 	return p.transport.Flow(a.protocol, a.addr)

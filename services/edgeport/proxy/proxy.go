@@ -13,6 +13,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -52,6 +53,7 @@ type Proxy struct {
 	resolver  resolver
 	ackSeed   maphash.Seed // of the branches of ACKs
 	points    []transport.Listen
+	own       []netip.AddrPort // what points stand for: every address of ours, with those that localnets gives us
 	log       *slog.Logger
 	draining  atomic.Bool
 	pending   atomic.Int64 // requests that wait for a decision
@@ -101,7 +103,31 @@ func (p *Proxy) Listening(points []transport.Listen) {
 	p.points = points
 	for _, l := range points {
 		p.cfg.Edge.ListeningPoints = append(p.cfg.Edge.ListeningPoints, netInterface(l.Protocol, l.Addr))
+		p.own = append(p.own, ownAddrs(l.Addr)...)
+		for _, n := range p.cfg.Localnets {
+			if n.Addr() != n.Masked().Addr() { // see advertised
+				p.own = append(p.own, netip.AddrPortFrom(n.Addr(), l.Addr.Port()))
+			}
+		}
 	}
+}
+
+// ownAddrs is addr, or what it stands for if it is the unspecified one: the addresses of this machine.
+func ownAddrs(addr netip.AddrPort) []netip.AddrPort {
+	if !addr.Addr().IsUnspecified() {
+		return []netip.AddrPort{addr}
+	}
+	var own []netip.AddrPort
+	all, _ := net.InterfaceAddrs() // the transport has listed them before: no error
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok {
+			ip, _ := netip.AddrFromSlice(n.IP)
+			if ip = ip.Unmap(); ip.Is4() || addr.Addr().Is6() {
+				own = append(own, netip.AddrPortFrom(ip, addr.Port()))
+			}
+		}
+	}
+	return own
 }
 
 // Run drives the timers until ctx ends.
@@ -220,13 +246,18 @@ func (p *Proxy) isUs(flow transport.Flow, uri *message.URI) bool {
 	if flow.Local() == netip.AddrPortFrom(addr, port) {
 		return true
 	}
-	return p.listensOn(addr, port) || p.isExternal(string(uri.Host)) && p.listensOn(netip.Addr{}, port)
+	return p.isOurs(netip.AddrPortFrom(addr, port))
+}
+
+// isOurs says whether what is sent to addr comes to us.
+func (p *Proxy) isOurs(addr netip.AddrPort) bool {
+	return p.listensOn(addr.Addr(), addr.Port()) || p.isExternal(addr.Addr().String()) && p.listensOn(netip.Addr{}, addr.Port())
 }
 
 // listensOn says whether one of our sockets has that port and that address; an invalid address stands for any.
 func (p *Proxy) listensOn(addr netip.Addr, port uint16) bool {
-	for _, l := range p.points {
-		if l.Addr.Port() == port && (!addr.IsValid() || l.Addr.Addr() == addr) {
+	for _, own := range p.own {
+		if own.Port() == port && (!addr.IsValid() || own.Addr() == addr) {
 			return true
 		}
 	}
@@ -243,33 +274,52 @@ func (p *Proxy) isExternal(host string) bool {
 }
 
 // advertised is the address by which the other end of flow reaches us, for Via and Record-Route: the external one for
-// a peer outside localnets, if there is one, else the address of the socket; and the port that listens, which for a
-// connection that we opened is not the connection's own.
+// a peer outside localnets, if there is one, else the address of the socket.
 func (p *Proxy) advertised(flow transport.Flow) (host string, port uint16) {
-	local := flow.Local()
-	port = local.Port()
-	if flow.Protocol().Reliable() && !p.listensOn(local.Addr(), port) {
-		for _, l := range p.points {
-			if l.Protocol == flow.Protocol() && l.Addr.Addr().Is4() == local.Addr().Is4() {
-				port = l.Addr.Port()
-				if l.Addr.Addr() == local.Addr() {
-					break
-				}
-			}
-		}
-	}
+	at := p.listening(flow)
+	host, port = at.Addr().String(), at.Port()
 	remote := flow.Remote().Addr()
 	for _, n := range p.cfg.Localnets {
 		if n.Contains(remote) && n.Addr() != n.Masked().Addr() {
 			return n.Addr().String(), port // written as our own address in that network
 		} else if n.Contains(remote) {
-			return local.Addr().String(), port
+			return host, port
 		}
 	}
 	if len(p.cfg.ExternalAddrs) > 0 && !remote.IsLoopback() {
 		return p.cfg.ExternalAddrs[0], port
 	}
-	return local.Addr().String(), port
+	return host, port
+}
+
+// listening is where we listen for what comes our way like flow does. For a connection that we opened, whose port and
+// perhaps address are its own, it is the point that is most like it.
+func (p *Proxy) listening(flow transport.Flow) netip.AddrPort {
+	local := flow.Local()
+	if p.listensOn(local.Addr(), local.Port()) {
+		return local
+	}
+	var best netip.AddrPort
+	most := -1
+	for _, l := range p.points {
+		alike := 0
+		if l.Protocol == flow.Protocol() {
+			alike += 4
+		}
+		if l.Addr.Addr().Is4() == local.Addr().Is4() {
+			alike += 2
+		}
+		if l.Addr.Addr() == local.Addr() {
+			alike++
+		}
+		if alike > most {
+			most, best = alike, l.Addr
+		}
+	}
+	if best.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(local.Addr(), best.Port())
+	}
+	return best
 }
 
 func defaultPort(protocol transport.Protocol) uint16 {

@@ -82,10 +82,12 @@ func (tx *Client) sendCancel() {
 	}
 }
 
-// sent parses the request as it was sent.
+// sent parses the request as it was sent: what was taken in with its limits, and what the proxy has added to that.
 func (tx *Client) sent() (*message.Message, bool) {
+	const most = 256
 	m := new(message.Message)
-	return m, m.Parse(tx.request, message.DefaultLimits()) == nil
+	err := m.Parse(tx.request, message.Limits{Size: message.MaxSize, Headers: most, Vias: most, Routes: most, Contacts: most})
+	return m, err == nil
 }
 
 // receive takes a response that matches tx.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/routr-fabric/routr/services/edgeport/message"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
@@ -155,9 +157,30 @@ func TestNonInviteClientTimers(t *testing.T) {
 		}
 		wait(2 * time.Second)
 		b.told("after Timer F", "request MESSAGE", "timeout")
-		b.user.servers[0].Do(b.user.servers[0].Abandon)
+		b.expect(b.caller, "before the end", trying)
+		b.answer(408)
 		b.expect(b.caller, "RFC 4320: no 408")
 		b.live("in the end", 0, 0)
+	})
+}
+
+// RFC 4320 4.1: a client that has no answer yet hears a 100 when its Timer E has reached T2, not before.
+func TestP2TryingToNonInvite(t *testing.T) {
+	inBubble(t, transport.UDP, func(b *bench) {
+		b.send(request("MESSAGE", "z9hG4bK1"))
+		wait(3400 * time.Millisecond)
+		b.send(request("MESSAGE", "z9hG4bK1"))
+		b.expect(b.caller, "before 3.5 s")
+		wait(300 * time.Millisecond)
+		b.expect(b.caller, "after 3.5 s", trying)
+		b.send(request("MESSAGE", "z9hG4bK1"))
+		b.expect(b.caller, "MESSAGE again", trying)
+		wait(10 * time.Second)
+		b.expect(b.caller, "nothing more")
+		b.answer(200)
+		b.expect(b.caller, "200", "SIP/2.0 200 OK")
+		wait(33 * time.Second)
+		b.live("after Timer J", 0, 0)
 	})
 }
 
@@ -197,6 +220,21 @@ func TestP30AckToNon2xx(t *testing.T) {
 		b.live("before Timer D", 1, 1)
 		wait(2 * time.Second)
 		b.live("after Timer D", 1, 0)
+	})
+}
+
+// The copy of a request at the limits of what is parsed exceeds them, and yet is acknowledged and cancelled.
+func TestCopyExceedsLimits(t *testing.T) {
+	inBubble(t, transport.UDP, func(b *bench) {
+		b.forwarding()
+		b.send(request("INVITE", "z9hG4bK1", slices.Repeat([]string{"Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK2"}, message.DefaultLimits().Vias-1)...))
+		b.callee.received()
+		tx := b.user.clients[0]
+		b.respond(tx, 180, "INVITE")
+		b.user.servers[0].Do(tx.Cancel)
+		b.expect(b.callee, "180", "CANCEL sip:bob@example.com SIP/2.0")
+		b.respond(tx, 487, "INVITE")
+		b.expect(b.callee, "487", "ACK sip:bob@example.com SIP/2.0")
 	})
 }
 

@@ -43,6 +43,8 @@ func (s *shard) newServer(key serverKey, flow transport.Flow, m *message.Message
 	s.layer.counts.Servers.Add(1)
 	if tx.Method == message.INVITE {
 		tx.Respond(100, "", nil, nil) // 17.2.1: at once, as the decision may take longer than 200 ms
+	} else {
+		s.wheel.set(&tx.timer, s.wheel.now+1+7*s.layer.t1) // RFC 4320 4.1: when the client's Timer E reaches T2
 	}
 	s.layer.user.Request(tx, m)
 }
@@ -80,14 +82,18 @@ func (tx *Server) Respond(status int, reason string, headers []message.Field, bo
 }
 
 // Send sends a response to the client; data is copied where it must be kept. A response that the state does not allow
-// is dropped: a second final one, or a provisional one after it.
+// is dropped: a second final one, or a provisional one after it. So is what nobody may send to a request that is not an
+// INVITE (RFC 4320 4): a provisional one but 100, and 408, which ends the transaction all the same.
 func (tx *Server) Send(status int, data []byte) {
 	s := tx.shard
 	switch {
 	case tx.state == accepted && status/100 == 2: // RFC 6026 7.1: another 2xx, or a retransmission of one
 		tx.transmit(data)
 		return
-	case tx.state != proceeding:
+	case tx.state != proceeding, tx.Method != message.INVITE && status > 100 && status < 200:
+		return
+	case tx.Method != message.INVITE && status == 408:
+		tx.terminate() // by now the client has given up too
 		return
 	case status < 200:
 		tx.response = append(tx.response[:0], data...)
@@ -121,13 +127,6 @@ func (tx *Server) Send(status int, data []byte) {
 	tx.request = nil
 }
 
-// Abandon ends the transaction without a response: RFC 4320 4.2 forbids a 408 to a non-INVITE.
-func (tx *Server) Abandon() {
-	if tx.state == proceeding {
-		tx.terminate()
-	}
-}
-
 // retransmitted: the client sent the request again (17.2.1, 17.2.2).
 func (tx *Server) retransmitted() {
 	if tx.response != nil {
@@ -150,6 +149,12 @@ func (tx *Server) acknowledged() {
 }
 
 func (tx *Server) expire(now uint64) {
+	if tx.state == proceeding {
+		if tx.response == nil {
+			tx.Respond(100, "", nil, nil)
+		}
+		return
+	}
 	if now >= tx.end {
 		tx.terminate()
 		return
@@ -192,9 +197,7 @@ func replyFlow(flow transport.Flow, port uint16) transport.Flow {
 	return flow.To(netip.AddrPortFrom(flow.Remote().Addr(), port))
 }
 
-// AppendVia appends the top Via of req with what the receiver of the request adds to it: received and, if the client
-// asked for it, rport (RFC 3261 18.2.1, RFC 3581 4). received is always there: it costs a few bytes and saves comparing
-// a host name with an address.
+// AppendVia appends the top Via of req with what the receiver of the request adds to it (RFC 3261 18.2.1, RFC 3581 4).
 func AppendVia(dst []byte, flow transport.Flow, req *message.Message) []byte {
 	source := flow.Remote()
 	return message.AppendVia(dst, req.TopVia(), source.Addr(), source.Port())

@@ -13,15 +13,16 @@ func ticks(d time.Duration) uint64 { return uint64((d + tick - 1) / tick) }
 // wheel holds the timers of a shard, each in the slot of its due tick. Setting and stopping a timer costs the same
 // whatever their number. It is guarded by the shard's lock.
 type wheel struct {
-	now   uint64 // the last tick that was run
-	slots [wheelSlots]*timer
+	now      uint64 // the last tick that was run
+	slots    [wheelSlots]*timer
+	expiring *timer // what is due now; a list of its own, as each owner may set and stop any timer
 }
 
 // timer is part of what it wakes. A transaction has one: the next moment at which it has something to do.
 type timer struct {
 	due   uint64
 	next  *timer
-	at    **timer // what points to it: the head of its slot or the timer before; nil when it is not set
+	at    **timer // what points to it: the head of its list or the timer before; nil when it is not set
 	owner interface{ expire(now uint64) }
 }
 
@@ -31,12 +32,17 @@ func (w *wheel) set(t *timer, due uint64) {
 	if due <= w.now {
 		due = w.now + 1
 	}
-	slot := &w.slots[due%wheelSlots]
-	t.due, t.at, t.next = due, slot, *slot
+	t.due = due
+	t.link(&w.slots[due%wheelSlots])
+}
+
+// link puts t, which is not set, at the head of a list.
+func (t *timer) link(head **timer) {
+	t.at, t.next = head, *head
 	if t.next != nil {
 		t.next.at = &t.next
 	}
-	*slot = t
+	*head = t
 }
 
 // stop makes t not expire.
@@ -58,17 +64,18 @@ func (w *wheel) advance(now uint64) {
 	}
 	for w.now < now {
 		w.now++
-		slot := &w.slots[w.now%wheelSlots]
-		for t := *slot; t != nil; {
+		for t := w.slots[w.now%wheelSlots]; t != nil; {
 			next := t.next
 			if t.due <= w.now {
 				w.stop(t)
-				t.owner.expire(w.now)
-				// The owner may have set or stopped any timer, t.next included: start over. What is left here is due in
-				// a later lap or was already seen, so this ends.
-				next = *slot
+				t.link(&w.expiring)
 			}
 			t = next
+		}
+		for w.expiring != nil {
+			t := w.expiring
+			w.stop(t)
+			t.owner.expire(w.now)
 		}
 	}
 }
