@@ -1,20 +1,69 @@
 package proxy
 
 import (
-	"slices"
 	"strconv"
 
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	"github.com/routr-fabric/routr/services/edgeport/message"
 	"github.com/routr-fabric/routr/services/edgeport/transaction"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
-// responseContext is RFC 3261 16's: a server transaction and what was made of its request.
+// responseContext is RFC 3261 16's: a server transaction, its target set, and what became of each target.
 type responseContext struct {
 	server    *transaction.Server
-	client    *transaction.Client // nil until the request was forwarded
-	inDialog  bool                // routed by a signed Route, not dispatched
-	cancelled bool                // the client sent a CANCEL
+	inDialog  bool // routed by a signed Route, not dispatched
+	cancelled bool // the client sent a CANCEL
+
+	// What the processor decided, for a request that is not in a dialog.
+	sent    *processorpb.MessageRequest
+	answer  *processorpb.MessageResponse
+	untried []*processorpb.Target // in the order in which they are tried
+
+	branches []*branch
+	first    branch // the place of the only one that most requests have
+	starting bool   // branches are being started: who fails meanwhile does not start the next ones
+	best     final
+	others   []message.Field // the challenges of responses that are not the best one (16.7 step 7)
+}
+
+// branch is one target of a response context: a client transaction, or what is about to become one.
+type branch struct {
+	context *responseContext
+	client  *transaction.Client // nil until the request was forwarded
+	done    bool                // it has its final response, or never gets one
+}
+
+// add makes a branch.
+func (rc *responseContext) add() *branch {
+	b := &rc.first
+	if len(rc.branches) > 0 {
+		b = new(branch)
+	}
+	b.context = rc
+	rc.branches = append(rc.branches, b)
+	return b
+}
+
+// pending is how many branches have no final response.
+func (rc *responseContext) pending() int {
+	n := 0
+	for _, b := range rc.branches {
+		if !b.done {
+			n++
+		}
+	}
+	return n
+}
+
+// cancel cancels every branch that is pending, and tries no more.
+func (rc *responseContext) cancel() {
+	rc.untried = nil
+	for _, b := range rc.branches {
+		if !b.done && b.client != nil {
+			b.client.Cancel()
+		}
+	}
 }
 
 // Request is RFC 3261 16.4 and the choice between the two ways on: a request of a dialog that we routed before follows
@@ -38,62 +87,19 @@ func (p *Proxy) Request(tx *transaction.Server, req *message.Message) {
 	}
 }
 
-// Response is RFC 3261 16.7: the response goes back the way the request came.
-func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
-	rc := client.Context.(*responseContext)
-	status := resp.Status()
-	switch {
-	case status == 100: // step 5: hop by hop
-		return
-	case status == 503 && !rc.inDialog: // step 6: our client must not take it for us being overloaded
-		rc.server.Respond(500, "", nil, nil)
-		return
-	case resp.Count(message.KindVia) < 2 && rc.server.Request() == nil: // see below; too late for that
-		return
-	}
-	s := p.scratch.Get().(*scratch)
-	s.edit.Reset(resp)
-	for via := range resp.Values(message.KindVia) { // step 3
-		s.edit.RemoveValue(via)
-		break
-	}
-	if req := rc.server.Request(); resp.Count(message.KindVia) < 2 {
-		// The target has lost the Vias below ours. We still know them, and a client that hears nothing waits for minutes.
-		p.counts.Mended.Add(1)
-		vias := slices.Collect(req.Values(message.KindVia))
-		for _, via := range slices.Backward(vias[1:]) {
-			s.edit.InsertTop(message.KindVia, via.Text)
-		}
-		s.text = transaction.AppendVia(s.text[:0], rc.server.Flow(), req)
-		s.edit.InsertTop(message.KindVia, s.text)
-	}
-	s.buf = s.edit.Append(s.buf[:0])
-	rc.server.Send(status, s.buf)
-	p.scratch.Put(s)
-}
-
-// Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.
-func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
-	rc := client.Context.(*responseContext)
-	switch {
-	case rc.cancelled:
-		rc.server.Respond(487, "", nil, nil)
-	case cause == transaction.TransportError: // as if the target had said 503
-		rc.server.Respond(500, "", nil, nil)
-	default:
-		rc.server.Respond(408, "", nil, nil)
-	}
-}
-
 // Cancel is RFC 3261 16.10. A request that was not forwarded yet ends here; its decision will find it closed.
 func (p *Proxy) Cancel(tx *transaction.Server) {
 	rc := tx.Context.(*responseContext)
 	rc.cancelled = true
-	if rc.client == nil {
-		tx.Respond(487, "", nil, nil)
-		return
+	rc.cancel()
+	for _, b := range rc.branches {
+		if b.client == nil {
+			b.done = true // its next hop is still being resolved
+		}
 	}
-	rc.client.Cancel()
+	if rc.pending() == 0 {
+		tx.Respond(487, "", nil, nil)
+	}
 }
 
 // Ack is the ACK to a 2xx, which has no transaction (RFC 3261 13.2.2.4, 16.11). It follows its Route, or ends here.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"hash/maphash"
 	"net/netip"
@@ -36,54 +37,96 @@ type copyOf struct {
 
 // follow forwards a request of a dialog along its Route.
 func (p *Proxy) follow(rc *responseContext, r route) {
+	b := rc.add()
 	to, err := p.nextHop(rc.server.Request(), r)
 	if err != nil {
-		rc.server.Respond(404, "", nil, nil)
+		p.failed(b, 404)
 		return
 	}
-	p.forward(rc, to, copyOf{route: r})
+	p.forward(b, to, copyOf{route: r})
 }
 
-// forwardTo forwards a request as a processor decided: to the target it named, or as it changed the request.
+// forwardTo forwards a request as a processor decided: to the targets it named, or as it changed the request.
 func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest, answer *processorpb.MessageResponse) {
-	tx := rc.server
-	c := copyOf{sent: sent, answer: answer, record: records(tx.Method)}
-	var to address
-	var err error
+	rc.sent, rc.answer = sent, answer
 	if len(answer.Targets) > 0 {
-		// The sender's own Route set ends here: only names of ours were in it, or what a stranger would have liked us to
-		// send to.
-		c.route.popped = tx.Request().Count(message.KindRoute)
-		target := answer.Targets[0]
-		c.uri, c.path = target.Uri, target.Path
-		c.direct = target.Flow == "" && target.NextHop == nil && len(target.Path) == 0
-		to, err = targetAddress(target)
-	} else {
-		// The processor returned the Route set that it wants, perhaps with our own names still on top: 16.4.
-		c.route, _ = p.readRoute(tx.Flow(), tx.Request())
-		c.direct = len(answer.GetMessage().GetRoute()) == 0
-		to, err = processedAddress(answer)
-	}
-	if err != nil {
-		p.log.Warn("processor named a next hop that cannot be reached", "call_id", sent.Ref, "err", err)
-		tx.Respond(480, "", nil, nil)
+		rc.untried = inOrder(answer.Targets)
+		p.tryNext(rc)
 		return
 	}
-	p.forward(rc, to, c)
+	// The processor returned the Route set that it wants, perhaps with our own names still on top: 16.4.
+	b := rc.add()
+	c := p.decidedCopy(rc)
+	c.route, _ = p.readRoute(rc.server.Flow(), rc.server.Request())
+	c.direct = len(answer.GetMessage().GetRoute()) == 0
+	to, err := processedAddress(answer)
+	if err != nil {
+		p.failed(b, 480)
+		return
+	}
+	p.forward(b, to, c)
+}
+
+// tryNext forwards the request to the next targets: those of equal rank at a time, in parallel (RFC 3261 16.6), no more
+// than maxBranches. When nothing is left to try or to wait for, the best response goes back.
+func (p *Proxy) tryNext(rc *responseContext) {
+	for rc.pending() == 0 && len(rc.untried) > 0 && rc.server.Open() && !rc.cancelled {
+		n := 1
+		for n < len(rc.untried) && n < maxBranches && rank(rc.untried[n]) == rank(rc.untried[0]) {
+			n++
+		}
+		group := rc.untried[:n]
+		rc.untried = rc.untried[n:]
+		branches := make([]*branch, 0, n) // all of them first, so that the first to fail is not the last one
+		for range group {
+			branches = append(branches, rc.add())
+		}
+		rc.starting = true
+		for i, t := range group {
+			p.forwardToTarget(branches[i], t)
+		}
+		rc.starting = false
+	}
+	if rc.pending() == 0 {
+		p.conclude(rc)
+	}
+}
+
+// forwardToTarget forwards the request to one target.
+func (p *Proxy) forwardToTarget(b *branch, t *processorpb.Target) {
+	to, err := targetAddress(t)
+	if err != nil {
+		p.failed(b, 480)
+		return
+	}
+	rc := b.context
+	c := p.decidedCopy(rc)
+	// The sender's own Route set ends here: only names of ours were in it, or what a stranger would have liked us to send
+	// to.
+	c.route.popped = rc.server.Request().Count(message.KindRoute)
+	c.uri, c.path = t.Uri, t.Path
+	c.direct = t.Flow == "" && t.NextHop == nil && len(t.Path) == 0
+	p.forward(b, to, c)
+}
+
+func (p *Proxy) decidedCopy(rc *responseContext) copyOf {
+	return copyOf{sent: rc.sent, answer: rc.answer, record: records(rc.server.Method)}
 }
 
 // forward resolves the next hop if it must, and sends the copy in a client transaction.
-func (p *Proxy) forward(rc *responseContext, to address, c copyOf) {
+func (p *Proxy) forward(b *branch, to address, c copyOf) {
+	rc := b.context
 	tx := rc.server
 	if _, live := p.transport.Lookup(to.flow); to.host != "" && !live {
 		p.resolver.lookup(to, func(to address, err error) {
 			tx.Do(func() {
 				switch {
-				case !tx.Open():
+				case !tx.Open() || rc.cancelled:
+					p.failed(b, 487)
 				case err != nil:
-					tx.Respond(500, "", nil, nil) // RFC 3261 16.9: as a transport error
+					p.failed(b, 503) // RFC 3261 16.9: as a transport error
 				default:
-					p.forward(rc, to, c)
+					p.forward(b, to, c)
 				}
 			})
 		})
@@ -92,17 +135,17 @@ func (p *Proxy) forward(rc *responseContext, to address, c copyOf) {
 	flow, err := p.connect(to)
 	switch {
 	case errors.Is(err, errOurselves):
-		tx.Respond(482, "", nil, nil)
+		p.failed(b, 482)
 		return
 	case errors.Is(err, errFlowGone) && rc.inDialog:
-		tx.Respond(430, "", nil, nil) // RFC 5626 5.3.1
+		p.failed(b, 430) // RFC 5626 5.3.1
 		return
 	case errors.Is(err, errFlowGone):
-		tx.Respond(480, "", nil, nil)
+		p.failed(b, 480)
 		return
 	case err != nil:
 		p.log.Debug("no flow to the next hop", "err", err)
-		tx.Respond(500, "", nil, nil)
+		p.failed(b, 503)
 		return
 	}
 	c.request, c.from, c.to, c.branch = tx.Request(), tx.Flow(), flow, tx.NewBranch()
@@ -113,7 +156,25 @@ func (p *Proxy) forward(rc *responseContext, to address, c copyOf) {
 	p.write(s, c)
 	data := append(make([]byte, 0, len(s.buf)), s.buf...)
 	p.scratch.Put(s)
-	rc.client = tx.Forward(c.branch, flow, data, rc)
+	b.client = tx.Forward(c.branch, flow, data, b)
+}
+
+// maxBranches is how many targets are tried at a time; more wait for these. RFC 5393 lets a request have 60 branches in
+// all the proxies on its way together.
+const maxBranches = 16
+
+// rank is what decides the order of targets: the priority, then the q-value. Lower first.
+func rank(t *processorpb.Target) int64 { return int64(t.Priority)<<32 - int64(t.Q) }
+
+// inOrder are targets in the order in which they are tried. The processor's list belongs to the bus: it is not changed.
+func inOrder(targets []*processorpb.Target) []*processorpb.Target {
+	byRank := func(a, b *processorpb.Target) int { return cmp.Compare(rank(a), rank(b)) }
+	if slices.IsSortedFunc(targets, byRank) {
+		return targets
+	}
+	targets = slices.Clone(targets)
+	slices.SortStableFunc(targets, byRank)
+	return targets
 }
 
 // write writes the copy into s.buf: RFC 3261 16.6 steps 2 to 8. What it does not touch leaves as it came.

@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"slices"
+
+	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
+)
+
+// final is a final response that may go back: one that was received, as it would be relayed, or a status of our own.
+type final struct {
+	status int // 0: none
+	data   []byte
+}
+
+// Response is RFC 3261 16.7: responses go back the way the request came. A provisional one and a 2xx go at once; of the
+// others the best one, when there is nothing left to wait for or to try.
+func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
+	b := client.Context.(*branch)
+	rc := b.context
+	status := resp.Status()
+	switch {
+	case status == 100: // step 5: hop by hop
+		return
+	case status < 300:
+		p.relay(rc, resp, func(data []byte) { rc.server.Send(status, data) })
+		if status >= 200 {
+			b.done = true
+			rc.cancel() // step 10
+		}
+		return
+	}
+	b.done = true
+	if status == 401 || status == 407 {
+		rc.keepChallenges(resp)
+	}
+	p.relay(rc, resp, func(data []byte) { rc.offer(status, data) })
+	if status >= 600 { // step 5: nobody else will do
+		rc.cancel()
+	}
+	p.tryNext(rc)
+}
+
+// Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.
+func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
+	status := 408
+	if cause == transaction.TransportError {
+		status = 503
+	}
+	p.failed(client.Context.(*branch), status)
+}
+
+// failed ends a branch as if its target had answered with status.
+func (p *Proxy) failed(b *branch, status int) {
+	if b.done {
+		return
+	}
+	b.done = true
+	b.context.offer(status, nil)
+	if !b.context.starting {
+		p.tryNext(b.context)
+	}
+}
+
+// conclude sends the best response (16.7 step 6).
+func (p *Proxy) conclude(rc *responseContext) {
+	tx := rc.server
+	best := rc.best
+	switch {
+	case !tx.Open():
+	case rc.cancelled && best.data == nil:
+		tx.Respond(487, "", nil, nil)
+	case best.status == 503 && (best.data == nil || !rc.inDialog): // our client must not take it for us being overloaded
+		tx.Respond(500, "", nil, nil)
+	case best.status == 0: // nobody was tried
+		tx.Respond(480, "", nil, nil)
+	case best.data == nil:
+		tx.Respond(best.status, "", nil, nil)
+	default:
+		tx.Send(best.status, p.withChallenges(rc))
+	}
+}
+
+// offer keeps a final response if it is better than what there is. data is copied only where it has to stay.
+func (rc *responseContext) offer(status int, data []byte) {
+	if !rc.server.Open() || rc.best.status != 0 && preference(status) >= preference(rc.best.status) {
+		return
+	}
+	rc.best = final{status: status, data: slices.Clone(data)}
+}
+
+// preference orders final responses, the best one lowest (16.7 step 6): 6xx, then the lowest class, and in it what tells
+// the client how to do better; a 503 and a timeout tell least.
+func preference(status int) int {
+	class := status / 100 * 10
+	switch {
+	case class == 60:
+		return 0
+	case status == 401 || status == 407 || status == 415 || status == 420 || status == 484:
+		return class
+	case status == 408 || status == 503:
+		return class + 2
+	default:
+		return class + 1
+	}
+}
+
+// keepChallenges keeps the challenges of a response that may not be the one that goes back: the client has to answer all
+// of them (16.7 step 7).
+func (rc *responseContext) keepChallenges(resp *message.Message) {
+	if len(rc.branches) == 1 {
+		return
+	}
+	for i := range resp.Len() {
+		switch k, _, value := resp.Header(i); k {
+		case message.KindWWWAuthenticate, message.KindProxyAuthenticate:
+			rc.others = append(rc.others, message.Field{Name: k.String(), Value: string(value)})
+		}
+	}
+}
+
+// withChallenges is the best response, with the challenges of the others if it is a challenge itself.
+func (p *Proxy) withChallenges(rc *responseContext) []byte {
+	data := rc.best.data
+	var m message.Message
+	if rc.best.status != 401 && rc.best.status != 407 || len(rc.others) == 0 || m.Parse(data, message.DefaultLimits()) != nil {
+		return data
+	}
+	var e message.Edit
+	e.Reset(&m)
+	for _, f := range rc.others {
+		if !hasValue(&m, f) {
+			e.AppendHeader(f.Name, []byte(f.Value))
+		}
+	}
+	return e.Append(nil)
+}
+
+func hasValue(m *message.Message, f message.Field) bool {
+	for i := range m.Len() {
+		if k, _, value := m.Header(i); k.String() == f.Name && string(value) == f.Value {
+			return true
+		}
+	}
+	return false
+}
+
+// relay hands a response, without the Via that is ours (step 3), to send.
+func (p *Proxy) relay(rc *responseContext, resp *message.Message, send func(data []byte)) {
+	req := rc.server.Request()
+	lost := resp.Count(message.KindVia) < 2
+	if lost && req == nil {
+		return // see below; too late for that
+	}
+	s := p.scratch.Get().(*scratch)
+	s.edit.Reset(resp)
+	for via := range resp.Values(message.KindVia) {
+		s.edit.RemoveValue(via)
+		break
+	}
+	if lost {
+		// The target has lost the Vias below ours. We still know them, and a client that hears nothing waits for minutes.
+		p.counts.Mended.Add(1)
+		vias := slices.Collect(req.Values(message.KindVia))
+		for _, via := range slices.Backward(vias[1:]) {
+			s.edit.InsertTop(message.KindVia, via.Text)
+		}
+		s.text = transaction.AppendVia(s.text[:0], rc.server.Flow(), req)
+		s.edit.InsertTop(message.KindVia, s.text)
+	}
+	s.buf = s.edit.Append(s.buf[:0])
+	send(s.buf)
+	p.scratch.Put(s)
+}
