@@ -96,11 +96,11 @@ func (s *records) add(rr dns.RR) bool {
 	}
 	switch rr := rr.(type) {
 	case *dns.A:
-		if a, ok := netip.AddrFromSlice(rr.A); ok {
+		if a, ok := netip.AddrFromSlice(rr.A); ok && isHost(a.Unmap()) {
 			s.addrs = append(s.addrs, a.Unmap())
 		}
 	case *dns.AAAA:
-		if a, ok := netip.AddrFromSlice(rr.AAAA); ok && !a.Is4In6() {
+		if a, ok := netip.AddrFromSlice(rr.AAAA); ok && !a.Is4In6() && isHost(a) {
 			s.addrs = append(s.addrs, a)
 		}
 	case *dns.SRV:
@@ -115,6 +115,12 @@ func (s *records) add(rr dns.RR) bool {
 		return false
 	}
 	return true
+}
+
+// isHost says whether an address can be that of one host: what a stranger's zone says is not to reach all of them, nor,
+// as 0.0.0.0 does, whatever listens here.
+func isHost(a netip.Addr) bool {
+	return !a.IsUnspecified() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // seconds is a TTL; RFC 2181 8: what has the top bit set is 0.

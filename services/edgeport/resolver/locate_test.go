@@ -76,6 +76,12 @@ loop.test.            CNAME pool.test.
 pool.test.            CNAME loop.test.
 toinvalid.test.       CNAME x.invalid.
 a.b.local.            A     192.0.2.70
+evil.test.            A     0.0.0.0
+evil.test.            A     224.0.0.1
+evil.test.            A     255.255.255.255
+evil.test.            AAAA  ::
+evil.test.            AAAA  ff02::1
+evil.test.            AAAA  ::ffff:192.0.2.71
 
 _sips._tcp.half.test. SRV   0 0 5061 plain.test.
 `
@@ -166,6 +172,7 @@ func TestLocate(t *testing.T) {
 		{name: "CNAME loop", q: Query{Host: "loop.test", Port: 5060}, err: ErrNotFound, asks: -1},
 		{name: "CNAME to .invalid", q: Query{Host: "toinvalid.test", Port: 5060}, err: ErrNotFound, asks: 2},
 		{name: ".local is a name", q: Query{Host: "a.b.local", Port: 5060}, want: "udp 192.0.2.70:5060", asks: 2},
+		{name: "addresses of no host", q: Query{Host: "evil.test", Port: 5060}, err: ErrNotFound, asks: 2},
 
 		// what is not there, and what cannot be had
 		{name: "NXDOMAIN", q: Query{Host: "missing.test"}, err: ErrNotFound, asks: 6},
