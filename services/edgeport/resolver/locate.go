@@ -151,7 +151,7 @@ func (s *search) naptr(ctx context.Context) (choices []choice) {
 	return choices
 }
 
-// naptrProtocol is the service field of a NAPTR record (RFC 3263 4.1, RFC 7118 10.4).
+// naptrProtocol is the service field of a NAPTR record (RFC 3263 4.1, RFC 7118).
 func naptrProtocol(service string) (transport.Protocol, bool) {
 	switch strings.ToUpper(service) {
 	case "SIP+D2U":

@@ -58,7 +58,7 @@ type Candidate struct {
 	Protocol transport.Protocol
 	Addr     netip.AddrPort
 	// ServerName is the host of the Query: the name for SNI, and the one that the certificate must have, whatever
-	// names NAPTR and SRV lead to (RFC 3263 4.1, RFC 5922 4).
+	// names NAPTR and SRV lead to (RFC 3263 4.1, RFC 5922).
 	ServerName string
 }
 

@@ -111,7 +111,7 @@ func service(p transport.Protocol, host string) string {
 	}
 }
 
-// defaultPort is RFC 3261 19.1.2, and RFC 7118 7 for WebSocket.
+// defaultPort is RFC 3261 19.1.2, and RFC 7118 for WebSocket.
 func defaultPort(p transport.Protocol) uint16 {
 	switch p {
 	case transport.TLS:
@@ -150,7 +150,7 @@ func isName(name string) bool {
 }
 
 // isReserved says whether a canonical name does not exist by definition (RFC 6761 6.4): browsers have no other name to
-// give (RFC 7118 5).
+// give (RFC 7118).
 func isReserved(name string) bool { return name == "invalid" || strings.HasSuffix(name, ".invalid") }
 
 // isLoopback says whether a canonical name is this host's by definition (RFC 6761 6.3).
