@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/routr-fabric/routr/bus"
 	"github.com/routr-fabric/routr/services/edgeport/message"
 	"github.com/routr-fabric/routr/services/edgeport/proxy"
+	"github.com/routr-fabric/routr/services/edgeport/resolver"
 	"github.com/routr-fabric/routr/services/edgeport/sipconv"
 	"github.com/routr-fabric/routr/services/edgeport/transaction"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
@@ -40,6 +42,8 @@ type EdgePort struct {
 	proxy     *proxy.Proxy // set by Run, before the sockets are read
 	messages  sync.Pool    // of *message.Message
 	limits    message.Limits
+	protocols []transport.Protocol // that it listens on, and so can speak
+	dns       []string             // servers to ask, as address:port; none: the system's
 	counts    counts
 }
 
@@ -64,6 +68,9 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 			return nil, fmt.Errorf("edgeport %s: %w", cfg.Ref, err)
 		}
 		listen = append(listen, transport.Listen{Protocol: protocol, Addr: addr})
+		if !slices.Contains(e.protocols, protocol) {
+			e.protocols = append(e.protocols, protocol)
+		}
 	}
 	e.transport = transport.New(transport.Config{Listen: listen}, e.receive, func(transport.Flow) {}, log, meter)
 	return e, nil
@@ -78,12 +85,17 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 		return fmt.Errorf("the keys that sign routes: %w", err)
 	}
 	spec := e.cfg.Spec
+	names, err := resolver.New(resolver.Config{Protocols: e.protocols, Servers: e.dns}, e.log)
+	if err != nil {
+		return err
+	}
+	defer names.Close()
 	e.proxy = proxy.New(proxy.Config{
 		Methods: spec.Methods, Respond: spec.UnknownMethodAction != Discard,
 		ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Nets(),
 		Edge:   sipconv.Edge{Ref: e.cfg.Ref, ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Localnets},
 		Timers: transaction.DefaultTimers(),
-	}, e.conn, keys, e.transport, e.log)
+	}, e.conn, keys, e.transport, names, e.log)
 	if err := e.observe(); err != nil {
 		return err
 	}

@@ -51,6 +51,7 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	edge.dns = []string{nameServer(t)}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- edge.Run(ctx, func() { close(ready) }) }()

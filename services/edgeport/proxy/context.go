@@ -5,6 +5,7 @@ import (
 
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/resolver"
 	"github.com/routr-fabric/routr/services/edgeport/transaction"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
@@ -32,6 +33,7 @@ type branch struct {
 	context *responseContext
 	client  *transaction.Client // nil until the request was forwarded
 	done    bool                // it has its final response, or never gets one
+	named   *named              // its next hop is a name; nil: an address
 }
 
 // add makes a branch.
@@ -114,28 +116,33 @@ func (p *Proxy) Ack(flow transport.Flow, ack *message.Message) {
 		p.counts.StrayAcks.Add(1)
 		return
 	}
-	if to.host == "" {
-		p.sendAck(flow, ack, route, to)
+	if to.name.Host == "" {
+		if !p.sendAck(flow, ack, route, to) {
+			p.counts.StrayAcks.Add(1)
+		}
 		return
 	}
 	own := ack.Clone()
-	p.resolver.lookup(to, func(to address, err error) {
-		if err == nil {
-			p.sendAck(flow, own, route, to)
+	p.resolver.Lookup(to.name, func(found []resolver.Candidate, err error) {
+		for _, at := range found {
+			if p.sendAck(flow, own, route, address{protocol: at.Protocol, addr: at.Addr}) {
+				return
+			}
 		}
+		p.counts.StrayAcks.Add(1)
 	})
 }
 
-func (p *Proxy) sendAck(flow transport.Flow, ack *message.Message, route route, to address) {
+func (p *Proxy) sendAck(flow transport.Flow, ack *message.Message, route route, to address) bool {
 	out, err := p.connect(to)
 	if err != nil {
-		p.counts.StrayAcks.Add(1)
-		return
+		return false
 	}
 	s := p.scratch.Get().(*scratch)
 	p.write(s, copyOf{request: ack, from: flow, to: out, route: route, branch: p.ackBranch(ack)})
 	out.Send(s.buf, nil)
 	p.scratch.Put(s)
+	return true
 }
 
 // retryAfter is how long a client should wait after a 503, in seconds: spread, so that they do not come back at once.

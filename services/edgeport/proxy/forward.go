@@ -12,6 +12,7 @@ import (
 
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/resolver"
 	"github.com/routr-fabric/routr/services/edgeport/sipconv"
 	"github.com/routr-fabric/routr/services/edgeport/transaction"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
@@ -113,40 +114,84 @@ func (p *Proxy) decidedCopy(rc *responseContext) copyOf {
 	return copyOf{sent: rc.sent, answer: rc.answer, record: records(rc.server.Method)}
 }
 
-// forward resolves the next hop if it must, and sends the copy in a client transaction.
+// forward sends the copy to a next hop, which is resolved first if it is a name.
 func (p *Proxy) forward(b *branch, to address, c copyOf) {
-	rc := b.context
-	tx := rc.server
-	if _, live := p.transport.Lookup(to.flow); to.host != "" && !live {
-		p.resolver.lookup(to, func(to address, err error) {
-			tx.Do(func() {
-				switch {
-				case !tx.Open() || rc.cancelled:
-					p.failed(b, 487)
-				case err != nil:
-					p.failed(b, 503) // RFC 3261 16.9: as a transport error
-				default:
-					p.forward(b, to, c)
-				}
-			})
-		})
+	if _, live := p.transport.Lookup(to.flow); to.name.Host == "" || live {
+		if status := p.send(b, to, c); status != 0 {
+			p.failed(b, status)
+		}
 		return
 	}
+	rc := b.context
+	p.resolver.Lookup(to.name, func(found []resolver.Candidate, err error) {
+		rc.server.Do(func() {
+			switch {
+			case !rc.server.Open() || rc.cancelled:
+				p.failed(b, 487)
+			case errors.Is(err, resolver.ErrNotFound) || errors.Is(err, resolver.ErrProtocol):
+				p.failed(b, 404)
+			case err != nil:
+				p.failed(b, 503) // RFC 3261 16.9: as a transport error
+			default:
+				b.named = &named{rest: found, copy: c}
+				p.tryCandidate(b)
+			}
+		})
+	})
+}
+
+// named is a branch whose next hop is a name: the addresses of it that are left (RFC 3263 4.3), and what is sent.
+type named struct {
+	at   resolver.Candidate // tried now
+	rest []resolver.Candidate
+	copy copyOf
+}
+
+// tryCandidate sends the copy to the first of the addresses left that can be sent to.
+func (p *Proxy) tryCandidate(b *branch) {
+	n := b.named
+	status := 503
+	for len(n.rest) > 0 {
+		n.at, n.rest = n.rest[0], n.rest[1:]
+		to := address{protocol: n.at.Protocol, addr: n.at.Addr}
+		if status = p.send(b, to, n.copy); status == 0 {
+			return
+		}
+		p.resolver.Failed(n.at)
+	}
+	p.failed(b, status)
+}
+
+// failOver tries the next address of a name after one has failed, and says whether there is one (RFC 3263 4.3). The copy
+// gets a new branch, as it is a new client transaction.
+func (p *Proxy) failOver(b *branch) bool {
+	rc := b.context
+	if b.named == nil {
+		return false
+	}
+	p.resolver.Failed(b.named.at)
+	if len(b.named.rest) == 0 || !rc.server.Open() || rc.cancelled {
+		return false
+	}
+	p.tryCandidate(b)
+	return true
+}
+
+// send sends the copy in a client transaction. A status other than 0 says that it could not, and what that is worth.
+func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
+	rc := b.context
+	tx := rc.server
 	flow, err := p.connect(to)
 	switch {
 	case errors.Is(err, errOurselves):
-		p.failed(b, 482)
-		return
+		return 482
 	case errors.Is(err, errFlowGone) && rc.inDialog:
-		p.failed(b, 430) // RFC 5626 5.3.1
-		return
+		return 430 // RFC 5626 5.3.1
 	case errors.Is(err, errFlowGone):
-		p.failed(b, 480)
-		return
+		return 480
 	case err != nil:
 		p.log.Debug("no flow to the next hop", "err", err)
-		p.failed(b, 503)
-		return
+		return 503
 	}
 	c.request, c.from, c.to, c.branch = tx.Request(), tx.Flow(), flow, tx.NewBranch()
 	if c.record {
@@ -157,6 +202,7 @@ func (p *Proxy) forward(b *branch, to address, c copyOf) {
 	data := append(make([]byte, 0, len(s.buf)), s.buf...)
 	p.scratch.Put(s)
 	b.client = tx.Forward(c.branch, flow, data, b)
+	return 0
 }
 
 // maxBranches is how many targets are tried at a time; more wait for these. RFC 5393 lets a request have 60 branches in
@@ -300,7 +346,7 @@ func dialogToken(c *copyOf, to address) token {
 // that the flow goes to. A connection that a client opened says nothing about where it listens.
 func reachable(contact []byte, flow transport.Flow) bool {
 	to, err := uriAddress(contact)
-	return err == nil && to.host == "" && to.protocol == transport.UDP && flow.Protocol() == transport.UDP && to.addr == flow.Remote()
+	return err == nil && to.name.Host == "" && to.protocol == transport.UDP && flow.Protocol() == transport.UDP && to.addr == flow.Remote()
 }
 
 // targetAddress is where a target is reached: on its flow while that lives, else as its URI says; without a flow at the
@@ -332,12 +378,15 @@ func interfaceAddress(n *processorpb.NetInterface) (address, error) {
 	if !ok {
 		return address{}, errNoAddress
 	}
-	to := address{protocol: protocol}
-	port := uint16(n.Port)
-	if n.Port <= 0 || n.Port > 65535 {
-		port = defaultPort(to.protocol)
+	return address{protocol: protocol}.at(resolver.Query{Host: strings.Trim(n.Host, "[]"), Port: portOf(n.Port), Transport: protocol.String()})
+}
+
+// portOf is a port of a proto; 0 and -1 stand for none.
+func portOf(port int32) uint16 {
+	if port <= 0 || port > 65535 {
+		return 0
 	}
-	return to.at(strings.Trim(n.Host, "[]"), port)
+	return uint16(port)
 }
 
 // processedAddress is the next hop of a full request that a processor returned: its first Route, else its Request-URI.
@@ -353,11 +402,9 @@ func processedAddress(answer *processorpb.MessageResponse) (address, error) {
 			return address{}, errNoAddress
 		}
 	}
-	port := uint16(uri.GetPort())
-	if uri.GetPort() <= 0 || uri.GetPort() > 65535 {
-		port = defaultPort(to.protocol)
-	}
-	return to.at(strings.Trim(uri.GetHost(), "[]"), port)
+	return to.at(resolver.Query{
+		Host: strings.Trim(uri.GetHost(), "[]"), Port: portOf(uri.GetPort()), Transport: uri.GetTransportParam(), Secure: uri.GetSecure(),
+	})
 }
 
 // ackBranch is the branch of the copy of an ACK: unknown to others, and the same for the same ACK (RFC 3261 16.11).

@@ -1,15 +1,12 @@
 package proxy
 
 import (
-	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/resolver"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
@@ -17,9 +14,9 @@ import (
 type address struct {
 	protocol transport.Protocol
 	addr     netip.AddrPort
-	host     string // a name still to be resolved; addr then has the port alone
-	flow     string // the connection to use; empty: any
-	only     bool   // that connection and no other: its far end cannot be dialled
+	name     resolver.Query // a name still to be resolved, if it has a Host; addr is nothing then
+	flow     string         // the connection to use; empty: any
+	only     bool           // that connection and no other: its far end cannot be dialled
 }
 
 var (
@@ -107,27 +104,29 @@ func uriAddress(text []byte) (address, error) {
 			to.protocol = transport.TLS
 		}
 	}
-	host, port := uri.Host, uri.Port
+	host := uri.Host
 	if maddr, ok := uri.Param("maddr"); ok {
 		host = maddr
 	}
-	if port == 0 {
-		port = defaultPort(to.protocol)
-	}
-	return to.at(hostText(host), port)
+	name, _ := uri.Param("transport")
+	return to.at(resolver.Query{Host: hostText(host), Port: uri.Port, Transport: string(name), Secure: secure})
 }
 
-// at completes an address with a host, a literal address or a name, and a port.
-func (a address) at(host string, port uint16) (address, error) {
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		// RFC 7118 5 and RFC 2606: .invalid is how a browser says that it has no address.
-		if host == "" || strings.HasSuffix(strings.ToLower(host), ".invalid") {
-			return address{}, errNoAddress
+// at completes an address with a host, a literal address or a name, and what else a URI says.
+func (a address) at(q resolver.Query) (address, error) {
+	addr, err := netip.ParseAddr(q.Host)
+	if err == nil {
+		if q.Port == 0 {
+			q.Port = defaultPort(a.protocol)
 		}
-		a.host = host
+		a.addr = netip.AddrPortFrom(addr.Unmap(), q.Port)
+		return a, nil
 	}
-	a.addr = netip.AddrPortFrom(addr.Unmap(), port)
+	// RFC 7118 5 and RFC 2606: .invalid is how a browser says that it has no address.
+	if q.Host == "" || strings.HasSuffix(strings.ToLower(q.Host), ".invalid") {
+		return address{}, errNoAddress
+	}
+	a.name = q
 	return a, nil
 }
 
@@ -145,37 +144,4 @@ func (p *Proxy) connect(a address) (transport.Flow, error) {
 		return transport.Flow{}, errOurselves // it would come back until Max-Forwards ends it
 	}
 	return p.transport.Flow(a.protocol, a.addr)
-}
-
-// resolver turns names into addresses. (A and AAAA records; RFC 3263's NAPTR and SRV are not asked for yet.)
-type resolver struct {
-	pending atomic.Int64
-	dns     net.Resolver
-}
-
-const (
-	maxLookups    = 256 // at a time; more fail at once
-	lookupTimeout = 5 * time.Second
-)
-
-// lookup runs done with the resolved address, on a goroutine of its own.
-func (r *resolver) lookup(a address, done func(address, error)) {
-	if r.pending.Add(1) > maxLookups {
-		r.pending.Add(-1)
-		go done(a, errors.New("too many names are being resolved"))
-		return
-	}
-	go func() {
-		defer r.pending.Add(-1)
-		ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
-		defer cancel()
-		addrs, err := r.dns.LookupNetIP(ctx, "ip", a.host)
-		if err == nil && len(addrs) == 0 {
-			err = errNoAddress
-		}
-		if err == nil {
-			a.addr, a.host = netip.AddrPortFrom(addrs[0].Unmap(), a.addr.Port()), ""
-		}
-		done(a, err)
-	}()
 }

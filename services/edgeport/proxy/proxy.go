@@ -23,6 +23,7 @@ import (
 
 	"github.com/routr-fabric/routr/bus"
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/resolver"
 	"github.com/routr-fabric/routr/services/edgeport/sipconv"
 	"github.com/routr-fabric/routr/services/edgeport/transaction"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
@@ -50,7 +51,7 @@ type Proxy struct {
 	keys      *bus.Keys
 	macs      sync.Pool // of *mac
 	scratch   sync.Pool // of *scratch
-	resolver  resolver
+	resolver  *resolver.Resolver
 	ackSeed   maphash.Seed // of the branches of ACKs
 	points    []transport.Listen
 	own       []netip.AddrPort // what points stand for: every address of ours, with those that localnets gives us
@@ -79,8 +80,8 @@ type scratch struct {
 }
 
 // New makes a proxy that sends by tr, which must not deliver messages to it before Listening was called.
-func New(cfg Config, conn *bus.Conn, keys *bus.Keys, tr *transport.Layer, log *slog.Logger) *Proxy {
-	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, log: log, methods: map[string]bool{}, ackSeed: maphash.MakeSeed()}
+func New(cfg Config, conn *bus.Conn, keys *bus.Keys, tr *transport.Layer, names *resolver.Resolver, log *slog.Logger) *Proxy {
+	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, resolver: names, log: log, methods: map[string]bool{}, ackSeed: maphash.MakeSeed()}
 	allow := slices.Clone(cfg.Methods)
 	if slices.Contains(allow, "INVITE") { // and what a call cannot be without
 		for _, m := range []string{"ACK", "BYE", "CANCEL"} {

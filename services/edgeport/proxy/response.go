@@ -23,11 +23,17 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	case status == 100: // step 5: hop by hop
 		return
 	case status < 300:
+		if b.named != nil {
+			p.resolver.Worked(b.named.at)
+		}
 		p.relay(rc, resp, func(data []byte) { rc.server.Send(status, data) })
 		if status >= 200 {
 			b.done = true
 			rc.cancel() // step 10
 		}
+		return
+	}
+	if status == 503 && p.failOver(b) {
 		return
 	}
 	b.done = true
@@ -43,11 +49,13 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 
 // Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.
 func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
-	status := 408
+	b, status := client.Context.(*branch), 408
 	if cause == transaction.TransportError {
 		status = 503
 	}
-	p.failed(client.Context.(*branch), status)
+	if !p.failOver(b) {
+		p.failed(b, status)
+	}
 }
 
 // failed ends a branch as if its target had answered with status.
