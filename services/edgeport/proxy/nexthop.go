@@ -18,6 +18,7 @@ type address struct {
 	protocol transport.Protocol
 	addr     netip.AddrPort
 	host     string // a name still to be resolved; addr then has the port alone
+	name     string // that was resolved to addr: what the certificate there has to be for
 	flow     string // the connection to use; empty: any
 	only     bool   // that connection and no other: its far end cannot be dialled
 }
@@ -142,7 +143,11 @@ func (p *Proxy) connect(a address) (transport.Flow, error) {
 	if p.listensOn(a.addr.Addr(), a.addr.Port()) {
 		return transport.Flow{}, errOurselves // it would come back until Max-Forwards ends it
 	}
-	return p.transport.Flow(a.protocol, a.addr)
+	flow, err := p.transport.Flow(a.protocol, a.addr, a.name)
+	if errors.Is(err, transport.ErrNotDialed) { // RFC 7118 5.1: a browser is reached on its connection alone
+		err = errFlowGone
+	}
+	return flow, err
 }
 
 // resolver turns names into addresses. (A and AAAA records; RFC 3263's NAPTR and SRV are not asked for yet.)
@@ -172,7 +177,7 @@ func (r *resolver) lookup(a address, done func(address, error)) {
 			err = errNoAddress
 		}
 		if err == nil {
-			a.addr, a.host = netip.AddrPortFrom(addrs[0].Unmap(), a.addr.Port()), ""
+			a.addr, a.host, a.name = netip.AddrPortFrom(addrs[0].Unmap(), a.addr.Port()), "", a.host
 		}
 		done(a, err)
 	}()

@@ -66,7 +66,7 @@ func BenchmarkSendUDP(b *testing.B) {
 	l := answering(b, UDP)
 	c := udpClient(b, "127.0.0.1") // reads nothing: what does not fit is dropped
 	to, data := addrPort(c.LocalAddr()), []byte(text("a", 400))
-	f, err := l.Flow(UDP, to)
+	f, err := l.Flow(UDP, to, "")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func BenchmarkSendTCP(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			l.admit(TCP, bb.wrap(accepted))
+			l.admit(&listener{Listen: Listen{Protocol: TCP}}, bb.wrap(accepted))
 			data := []byte(text("a", 400))
 			if _, err := c.Write(data); err != nil {
 				b.Fatal(err)
