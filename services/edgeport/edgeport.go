@@ -60,9 +60,22 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 		if err != nil {
 			return nil, fmt.Errorf("edgeport %s: %w", cfg.Ref, err)
 		}
-		listen = append(listen, transport.Listen{Protocol: protocol, Addr: addr})
+		listen = append(listen, transport.Listen{
+			Protocol: protocol, Addr: addr, Origins: t.Origins, Proxies: parseNets(t.ProxyProtocol.From),
+			TLS: transport.TLSConfig{
+				CertFile: t.TLS.CertFile, KeyFile: t.TLS.KeyFile,
+				ClientCAFile: t.TLS.ClientCAFile, ClientAuth: transport.ClientAuth(t.TLS.ClientAuth),
+			},
+		})
 	}
-	e.transport = transport.New(transport.Config{Listen: listen}, e.receive, func(transport.Flow) {}, log, meter)
+	tc := transport.Config{Listen: listen, CertificateDir: cfg.Spec.DataDir, Names: cfg.Spec.ExternalAddrs}
+	if cfg.Spec.CAFile != "" {
+		var err error
+		if tc.RootCAs, err = transport.ReadCAs(cfg.Spec.CAFile); err != nil {
+			return nil, fmt.Errorf("edgeport %s: spec.caFile: %w", cfg.Ref, err)
+		}
+	}
+	e.transport = transport.New(tc, e.receive, func(transport.Flow) {}, log, meter)
 	return e, nil
 }
 

@@ -106,6 +106,9 @@ func uriAddress(text []byte) (address, error) {
 			to.protocol = transport.TLS
 		}
 	}
+	if to.protocol == transport.WS || to.protocol == transport.WSS {
+		return address{}, errNoAddress // RFC 7118 5.1: its client is reached on the connection that it opened
+	}
 	host, port := uri.Host, uri.Port
 	if maddr, ok := uri.Param("maddr"); ok {
 		host = maddr
@@ -144,7 +147,7 @@ func (p *Proxy) connect(a address) (transport.Flow, error) {
 		return transport.Flow{}, errOurselves // it would come back until Max-Forwards ends it
 	}
 	flow, err := p.transport.Flow(a.protocol, a.addr, a.name)
-	if errors.Is(err, transport.ErrNotDialed) { // RFC 7118 5.1: a browser is reached on its connection alone
+	if errors.Is(err, transport.ErrNotDialed) {
 		err = errFlowGone
 	}
 	return flow, err

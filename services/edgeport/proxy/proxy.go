@@ -248,15 +248,8 @@ func (p *Proxy) isExternal(host string) bool {
 func (p *Proxy) advertised(flow transport.Flow) (host string, port uint16) {
 	local := flow.Local()
 	port = local.Port()
-	if flow.Protocol().Reliable() && !p.listensOn(local.Addr(), port) {
-		for _, l := range p.points {
-			if l.Protocol == flow.Protocol() && l.Addr.Addr().Is4() == local.Addr().Is4() {
-				port = l.Addr.Port()
-				if l.Addr.Addr() == local.Addr() {
-					break
-				}
-			}
-		}
+	if flow.Protocol().Reliable() {
+		port = p.listeningPort(flow.Protocol(), local)
 	}
 	remote := flow.Remote().Addr()
 	for _, n := range p.cfg.Localnets {
@@ -270,6 +263,23 @@ func (p *Proxy) advertised(flow transport.Flow) (host string, port uint16) {
 		return p.cfg.ExternalAddrs[0], port
 	}
 	return local.Addr().String(), port
+}
+
+// listeningPort is the port of ours that a client of that protocol connects to where local is an address of ours: its
+// own port if that listens, as it does for a connection that a client opened.
+func (p *Proxy) listeningPort(protocol transport.Protocol, local netip.AddrPort) uint16 {
+	port, exact := local.Port(), false
+	for _, l := range p.points {
+		addr := l.Addr.Addr()
+		switch {
+		case l.Protocol != protocol || addr.Is4() != local.Addr().Is4() && addr != netip.IPv6Unspecified(): // :: takes IPv4 too
+		case l.Addr.Port() == local.Port() && (addr == local.Addr() || addr.IsUnspecified()):
+			return local.Port()
+		case !exact:
+			port, exact = l.Addr.Port(), addr == local.Addr()
+		}
+	}
+	return port
 }
 
 func defaultPort(protocol transport.Protocol) uint16 {

@@ -26,7 +26,9 @@ import (
 )
 
 // clientTLS trusts the certificate that e made.
-func (e *edge) clientTLS() *tls.Config { return &tls.Config{RootCAs: e.trust(), ServerName: "127.0.0.1"} }
+func (e *edge) clientTLS() *tls.Config {
+	return &tls.Config{RootCAs: e.trust(), ServerName: "127.0.0.1"}
+}
 
 func (e *edge) trust() *x509.CertPool {
 	pool := x509.NewCertPool()
