@@ -146,18 +146,20 @@ func BenchmarkSendTCP(b *testing.B) {
 // What a connection takes that has talked and is silent now, in memory of the layer alone.
 func BenchmarkIdle(b *testing.B) {
 	for _, protocol := range []Protocol{TCP, TLS, WS, WSS} {
-		b.Run(protocol.String(), func(b *testing.B) {
-			each := 0
-			for b.Loop() {
-				each = idleMemory(b, protocol)
-			}
-			b.ReportMetric(float64(each), "B/connection")
-		})
+		for _, size := range []int{1000, 40000} { // of its last message
+			b.Run(fmt.Sprint(protocol, "/", size), func(b *testing.B) {
+				each := 0
+				for b.Loop() {
+					each = idleMemory(b, protocol, size)
+				}
+				b.ReportMetric(float64(each), "B/connection")
+			})
+		}
 	}
 }
 
 // idleMemory is what one of many idle connections takes. The part of the client is in another process.
-func idleMemory(b *testing.B, protocol Protocol) int {
+func idleMemory(b *testing.B, protocol Protocol, size int) int {
 	const n = 300
 	l := answering(b, protocol)
 	used := func() int {
@@ -169,7 +171,7 @@ func idleMemory(b *testing.B, protocol Protocol) int {
 	}
 	before := used()
 	clients := exec.Command(os.Args[0], "-test.run=^TestClientsOfIdle$")
-	clients.Env = append(os.Environ(), "IDLE_CLIENTS="+protocol.String()+" "+strconv.Itoa(n)+" "+l.Points()[0].Addr.String())
+	clients.Env = append(os.Environ(), "IDLE_CLIENTS="+protocol.String()+" "+strconv.Itoa(n)+" "+strconv.Itoa(size)+" "+l.Points()[0].Addr.String())
 	in, err := clients.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -195,12 +197,12 @@ func idleMemory(b *testing.B, protocol Protocol) int {
 // TestClientsOfIdle is no test, but the clients of BenchmarkIdle.
 func TestClientsOfIdle(t *testing.T) {
 	var name, addr string
-	var n int
-	if _, err := fmt.Sscan(os.Getenv("IDLE_CLIENTS"), &name, &n, &addr); err != nil {
+	var n, size int
+	if _, err := fmt.Sscan(os.Getenv("IDLE_CLIENTS"), &name, &n, &size, &addr); err != nil {
 		t.Skip("it is run by BenchmarkIdle")
 	}
 	protocol, _ := ParseProtocol(name)
-	msg := text("a", 1000)
+	msg := text("a", size)
 	var clients []net.Conn
 	for range n {
 		c, err := net.Dial("tcp", addr)

@@ -108,7 +108,7 @@ func (l *Layer) ownCertificate() (*tls.Certificate, error) {
 		switch {
 		case err == nil && time.Until(pair.Leaf.NotAfter) > ownLeft && covers(pair.Leaf, l.cfg.Names):
 			l.own = &pair
-			l.tellOwn("no certificate is configured: the one that was made before is used", file)
+			l.log.Info("no certificate is configured, the one that was made before is used", ownAttrs(l.own, file)...)
 			return l.own, nil
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("read certificate %s, which was made here: %w", file, err)
@@ -128,16 +128,17 @@ func (l *Layer) ownCertificate() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("make a certificate: %w", err)
 	}
 	l.own = &pair
-	l.tellOwn("no certificate is configured: one was made, which clients do not trust by themselves", file)
+	l.log.Warn("no certificate is configured, one was made; clients do not trust it by themselves", ownAttrs(l.own, file)...)
 	return l.own, nil
 }
 
-func (l *Layer) tellOwn(what, file string) {
+// ownAttrs are what a person needs to trust the certificate.
+func ownAttrs(cert *tls.Certificate, file string) []any {
 	if file == "" {
-		file = "none: it ends with this process"
+		file = "none, it ends with this process"
 	}
-	sum := sha256.Sum256(l.own.Leaf.Raw)
-	l.log.Warn(what, "file", file, "sha256", hex.EncodeToString(sum[:]), "not_after", l.own.Leaf.NotAfter) //nolint:sloglint // both are constants, and in one place only the attributes are
+	sum := sha256.Sum256(cert.Leaf.Raw)
+	return []any{"file", file, "sha256", hex.EncodeToString(sum[:]), "not_after", cert.Leaf.NotAfter}
 }
 
 func covers(cert *x509.Certificate, names []string) bool {

@@ -159,6 +159,7 @@ func (f *frames) add(in *inbox, n int, deliver func([]byte)) (messages int, ping
 		}
 	}
 	in.cut(f.body, at)
+	f.reader.Reset(nil) // it would keep the buffer
 	return messages, ping, nil
 }
 

@@ -244,6 +244,30 @@ func TestFrames(t *testing.T) {
 	}
 }
 
+// What a big message needed is given back: nothing of a silent page refers to the buffer.
+func TestIdlePage(t *testing.T) {
+	l := New(Config{}, nil, nil, nil, nil)
+	in := newInbox(l)
+	in.bound(l.limits.Message + frameRoom)
+	f := &frames{limit: l.limits.Message}
+	data := frame(fin|text1, text("a", 40000))
+	for len(data) > 0 {
+		room, err := in.room()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := copy(room, data)
+		data = data[n:]
+		if _, _, err := f.add(in, n, func([]byte) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.rest()
+	if in.buf != nil || f.reader.Size() != 0 {
+		t.Errorf("a buffer of %d bytes and a reader of %d are kept, want none", len(in.buf), f.reader.Size())
+	}
+}
+
 // W8: the keep-alive of RFC 5626 is a message of its own, and so is its answer.
 func TestWebSocketKeepAlive(t *testing.T) {
 	e := serve(t, on(WS, "127.0.0.1"), nil)
