@@ -100,7 +100,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		{"key in other case", "e.yaml", edgePort, "bindAddr:", "bindaddr:",
 			`e.yaml:5: spec.bindaddr: is no known key; did you mean "bindAddr"?`},
 		{"key of nothing", "e.yaml", edgePort, "      port: 5060\n    - protocol: tcp", "      port: 5060\n      shade: red\n    - protocol: tcp",
-			`e.yaml:11: spec.transport[0].shade: is no known key, want one of "bindAddr", "port", "protocol"`},
+			`e.yaml:11: spec.transport[0].shade: is no known key, want one of "bindAddr", "origins", "port", "protocol", "proxyProtocol", "tls"`},
 		{"key with a dot", "e.yaml", edgePort, "ref: edgeport-01", "ref: edgeport-01\nspec.bindAddr: 127.0.0.1",
 			`e.yaml:4: ["spec.bindAddr"]: is no known key, want one of "apiVersion", "kind", "metadata", "ref", "spec"`},
 		{"missing key", "e.yaml", edgePort, "ref: edgeport-01\n", "",

@@ -29,7 +29,15 @@ func RunOne(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	if c.EdgePort == nil { // everything that can be tried without a file
+		c.EdgePort = ptr(edgeport.Default())
+		c.EdgePort.Spec.Transport = append(c.EdgePort.Spec.Transport,
+			edgeport.Transport{Protocol: "tls", Port: 5061}, edgeport.Transport{Protocol: "ws", Port: 5062}, edgeport.Transport{Protocol: "wss", Port: 5063})
+	}
 	c.defaults()
+	if c.EdgePort.Spec.DataDir == "" {
+		c.EdgePort.Spec.DataDir = o.Data
+	}
 	if err := ApplyEnv(c.EdgePort, os.Getenv); err != nil {
 		return err
 	}
@@ -201,7 +209,8 @@ func (s screen) print(w io.Writer, r connect.Resources) {
 	_, _ = io.WriteString(w, b.String()+"\n") // nobody to tell if the terminal is gone
 }
 
-// reachable are the addresses that a phone can be given: those that are listened on, and for 0.0.0.0 this machine's.
+// reachable are the addresses that a phone can be given: those that are listened on by udp and tcp, and for 0.0.0.0 this
+// machine's.
 func reachable(points []string) []string {
 	var list []string
 	add := func(addr string) {
@@ -210,7 +219,10 @@ func reachable(points []string) []string {
 		}
 	}
 	for _, p := range points {
-		_, addr, _ := strings.Cut(p, ":")
+		protocol, addr, _ := strings.Cut(p, ":")
+		if protocol != "udp" && protocol != "tcp" {
+			continue
+		}
 		at, err := netip.ParseAddrPort(addr)
 		if err != nil || !at.Addr().IsUnspecified() {
 			add(addr)

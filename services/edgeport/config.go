@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/routr-fabric/routr/bus"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
 // Config is the configuration of an EdgePort, as its file has it.
@@ -51,6 +53,12 @@ type Spec struct {
 	UnknownMethodAction string `json:"unknownMethodAction,omitempty" jsonschema:"enum=Discard,enum=Respond,default=Respond"`
 	// Where to listen.
 	Transport []Transport `json:"transport" jsonschema:"required,minItems=1"`
+	// PEM file of the authorities that may have signed the certificates of the servers that TLS connections are opened
+	// to; those that the system trusts if absent.
+	CAFile string `json:"caFile,omitempty"`
+	// Folder where the EdgePort keeps the certificate that it makes for the transports tls and wss that name none; if
+	// absent it makes another one at each start.
+	DataDir string `json:"dataDir,omitempty"`
 	// The Message Dispatcher.
 	Processor Processor `json:"processor,omitzero"`
 }
@@ -69,6 +77,34 @@ type Transport struct {
 	BindAddr string `json:"bindAddr,omitempty"`
 	// Port to listen on; 0 takes a free one. By custom 5060 for udp and tcp, 5061 for tls, 5062 for ws, 5063 for wss.
 	Port int `json:"port" jsonschema:"required,minimum=0,maximum=65535"`
+	// Certificates, of tls and wss.
+	TLS TransportTLS `json:"tls,omitzero"`
+	// Web pages whose scripts may connect to ws and wss, as scheme://host or scheme://host:port; all if absent. Who
+	// names no origin is no browser, and may connect.
+	Origins []string `json:"origins,omitempty" jsonschema:"uniqueItems=true,example=https://phone.example.com"`
+	// Load balancers before this transport; not of udp.
+	ProxyProtocol ProxyProtocol `json:"proxyProtocol,omitzero"`
+}
+
+// TransportTLS is the certificates of a transport.
+type TransportTLS struct {
+	// PEM file of the certificate, with those between it and the root. It is read again when it changes. If absent the
+	// EdgePort makes a certificate, which clients do not trust by themselves.
+	CertFile string `json:"certFile,omitempty"`
+	// PEM file of its key, which may be the same file.
+	KeyFile string `json:"keyFile,omitempty"`
+	// PEM file of the authorities of client certificates.
+	ClientCAFile string `json:"clientCAFile,omitempty"`
+	// Whether clients need a certificate: require refuses those without, request takes them. One that is sent must be
+	// of clientCAFile. If absent none is asked for.
+	ClientAuth string `json:"clientAuth,omitempty" jsonschema:"enum=request,enum=require"`
+}
+
+// ProxyProtocol is the load balancers that tell, by the PROXY protocol, version 1 or 2, whom they connect for.
+type ProxyProtocol struct {
+	// Networks they connect from, as address/bits or a single address. A connection from there has to begin with a PROXY
+	// header, and one from elsewhere must not.
+	From []string `json:"from,omitempty" jsonschema:"uniqueItems=true,example=10.0.0.0/8"`
 }
 
 // Processor is the adjacent service for message routing.
@@ -138,11 +174,10 @@ func (c Config) Validate() error {
 func (s Spec) checkTransport(i int, t Transport) (errs []error) {
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch p := strings.ToLower(t.Protocol); p {
-	case "udp", "tcp":
-	case "tls", "ws", "wss":
-		wrong("protocol: %s is not served yet; udp and tcp are", p)
+	case "udp", "tcp", "tls", "ws", "wss":
+		errs = append(errs, t.checkFor(p)...)
 	default:
-		wrong("protocol: %q is not known, want udp or tcp", t.Protocol)
+		wrong("protocol: %q is not known, want udp, tcp, tls, ws or wss", t.Protocol)
 	}
 	if t.BindAddr != "" {
 		if _, err := netip.ParseAddr(t.BindAddr); err != nil {
@@ -156,6 +191,52 @@ func (s Spec) checkTransport(i int, t Transport) (errs []error) {
 		if other.Port == t.Port && sameSocket(other.Protocol, t.Protocol) && overlap(s.bindAddr(other), s.bindAddr(t)) {
 			wrong("port: %d is already used by spec.transport[%d]", t.Port, j)
 			break
+		}
+	}
+	return errs
+}
+
+// checkFor is what is wrong with what t has for some protocols only; p is its own.
+func (t Transport) checkFor(p string) (errs []error) {
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch s := t.TLS; {
+	case s == TransportTLS{}:
+	case p != "tls" && p != "wss":
+		wrong("tls: %s has no certificates, want tls or wss as the protocol", p)
+	default:
+		if s.CertFile == "" && s.KeyFile != "" {
+			wrong("tls.certFile: is missing, want the certificate of tls.keyFile")
+		}
+		if s.KeyFile == "" && s.CertFile != "" {
+			wrong("tls.keyFile: is missing, want the key of tls.certFile")
+		}
+		switch s.ClientAuth {
+		case "":
+			if s.ClientCAFile != "" {
+				wrong("tls.clientAuth: is missing, want request or require with tls.clientCAFile")
+			}
+		case string(transport.RequestClientCert), string(transport.RequireClientCert):
+			if s.ClientCAFile == "" {
+				wrong("tls.clientCAFile: is missing, want the authorities of the clients' certificates with tls.clientAuth")
+			}
+		default:
+			wrong("tls.clientAuth: %q is not known, want request or require", s.ClientAuth)
+		}
+	}
+	if len(t.Origins) > 0 && p != "ws" && p != "wss" {
+		wrong("origins: %s has no origins, want ws or wss as the protocol", p)
+	}
+	for i, o := range t.Origins {
+		if u, err := url.Parse(o); err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o {
+			wrong("origins[%d]: %q is no origin, want one such as https://phone.example.com", i, o)
+		}
+	}
+	if len(t.ProxyProtocol.From) > 0 && p == "udp" {
+		wrong("proxyProtocol: udp has no connections, want another protocol")
+	}
+	for i, n := range t.ProxyProtocol.From {
+		if _, err := parseNet(n); err != nil {
+			wrong("proxyProtocol.from[%d]: %q is no network, want one such as 10.0.0.0/8", i, n)
 		}
 	}
 	return errs
@@ -175,9 +256,12 @@ func (s Spec) ListenAddr(t Transport) string {
 }
 
 // Nets are the local networks of a valid s.
-func (s Spec) Nets() []netip.Prefix {
-	nets := make([]netip.Prefix, 0, len(s.Localnets))
-	for _, n := range s.Localnets {
+func (s Spec) Nets() []netip.Prefix { return parseNets(s.Localnets) }
+
+// parseNets are the valid ones.
+func parseNets(list []string) []netip.Prefix {
+	nets := make([]netip.Prefix, 0, len(list))
+	for _, n := range list {
 		if p, err := parseNet(n); err == nil {
 			nets = append(nets, p)
 		}

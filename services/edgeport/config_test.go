@@ -20,15 +20,15 @@ func TestConfigValidate(t *testing.T) {
 	}{
 		{"the specification's sample", func(s *Spec) {
 			s.ExternalAddrs, s.Localnets = []string{"165.227.217.102"}, []string{"172.17.0.2/16"}
-			s.Transport = []Transport{{"tcp", "192.168.1.148", 5060}, {"udp", "", 5060}}
+			s.Transport = []Transport{{Protocol: "tcp", BindAddr: "192.168.1.148", Port: 5060}, {Protocol: "udp", Port: 5060}}
 			s.Processor.Addr = "dispatcher:51901"
 		}, ""},
 		{"names, IPv6, single addresses", func(s *Spec) {
 			s.BindAddr, s.ExternalAddrs, s.Localnets = "::", []string{"sip.example.com", "2001:db8::1"}, []string{"10.0.0.1", "fd00::/8"}
 		}, ""},
-		{"free ports", func(s *Spec) { s.Transport = []Transport{{"udp", "", 0}, {"udp", "", 0}} }, ""},
+		{"free ports", func(s *Spec) { s.Transport = []Transport{{Protocol: "udp", Port: 0}, {Protocol: "udp", Port: 0}} }, ""},
 		{"one port, two addresses", func(s *Spec) {
-			s.Transport = []Transport{{"udp", "127.0.0.1", 5060}, {"udp", "127.0.0.2", 5060}}
+			s.Transport = []Transport{{Protocol: "udp", BindAddr: "127.0.0.1", Port: 5060}, {Protocol: "udp", BindAddr: "127.0.0.2", Port: 5060}}
 		}, ""},
 		{"extension method", func(s *Spec) { s.Methods = []string{"INVITE", "x.Ping"} }, ""},
 		{"external address", func(s *Spec) { s.ExternalAddrs = []string{"203.0.113.7", "300.1.1.1", "a b"} },
@@ -40,15 +40,41 @@ func TestConfigValidate(t *testing.T) {
 			"spec.methods[0]: \"INV ITE\" is no SIP method, want a token such as INVITE\n" +
 				"spec.methods[1]: \"invite\" is not INVITE, as methods are case-sensitive (RFC 3261 7.1); write INVITE\n" +
 				`spec.methods[2]: "" is no SIP method, want a token such as INVITE`},
-		{"address of a transport", func(s *Spec) { s.Transport = []Transport{{"udp", "eth0", 5060}} },
+		{"address of a transport", func(s *Spec) { s.Transport = []Transport{{Protocol: "udp", BindAddr: "eth0", Port: 5060}} },
 			`spec.transport[0].bindAddr: "eth0" is no IP address, want one such as 0.0.0.0`},
 		{"one address and all addresses", func(s *Spec) {
-			s.Transport = []Transport{{"udp", "127.0.0.1", 5060}, {"UDP", "", 5060}}
+			s.Transport = []Transport{{Protocol: "udp", BindAddr: "127.0.0.1", Port: 5060}, {Protocol: "UDP", Port: 5060}}
 		}, "spec.transport[1].port: 5060 is already used by spec.transport[0]"},
 		{"tls on the port of tcp", func(s *Spec) {
-			s.Transport = []Transport{{"tcp", "", 5060}, {"tls", "", 5060}}
-		}, "spec.transport[1].protocol: tls is not served yet; udp and tcp are\n" +
-			"spec.transport[1].port: 5060 is already used by spec.transport[0]"},
+			s.Transport = []Transport{{Protocol: "tcp", Port: 5060}, {Protocol: "tls", Port: 5060}}
+		}, "spec.transport[1].port: 5060 is already used by spec.transport[0]"},
+		{"all five", func(s *Spec) {
+			s.Transport = []Transport{
+				{Protocol: "udp", Port: 5060}, {Protocol: "tcp", Port: 5060, ProxyProtocol: ProxyProtocol{From: []string{"10.0.0.0/8", "::1"}}},
+				{Protocol: "TLS", Port: 5061, TLS: TransportTLS{CertFile: "c", KeyFile: "k", ClientCAFile: "ca", ClientAuth: "require"}},
+				{Protocol: "ws", Port: 5062, Origins: []string{"https://phone.example.com", "http://localhost:8080", "https://[::1]"}},
+				{Protocol: "wss", Port: 5063, TLS: TransportTLS{CertFile: "c", KeyFile: "c"}},
+			}
+		}, ""},
+		{"protocol", func(s *Spec) { s.Transport = []Transport{{Protocol: "sctp", Port: 5060}} },
+			`spec.transport[0].protocol: "sctp" is not known, want udp, tcp, tls, ws or wss`},
+		{"what is for other protocols", func(s *Spec) {
+			s.Transport = []Transport{{Protocol: "udp", TLS: TransportTLS{CertFile: "c", KeyFile: "c"}, Origins: []string{"https://a"}, ProxyProtocol: ProxyProtocol{From: []string{"::1"}}}}
+		}, "spec.transport[0].tls: udp has no certificates, want tls or wss as the protocol\n" +
+			"spec.transport[0].origins: udp has no origins, want ws or wss as the protocol\n" +
+			"spec.transport[0].proxyProtocol: udp has no connections, want another protocol"},
+		{"half a certificate", func(s *Spec) {
+			s.Transport = []Transport{{Protocol: "tls", TLS: TransportTLS{CertFile: "c", ClientAuth: "require"}}, {Protocol: "wss", TLS: TransportTLS{KeyFile: "k", ClientCAFile: "ca"}}}
+		}, "spec.transport[0].tls.keyFile: is missing, want the key of tls.certFile\n" +
+			"spec.transport[0].tls.clientCAFile: is missing, want the authorities of the clients' certificates with tls.clientAuth\n" +
+			"spec.transport[1].tls.certFile: is missing, want the certificate of tls.keyFile\n" +
+			"spec.transport[1].tls.clientAuth: is missing, want request or require with tls.clientCAFile"},
+		{"values", func(s *Spec) {
+			s.Transport = []Transport{{Protocol: "wss", TLS: TransportTLS{ClientAuth: "maybe"}, Origins: []string{"https://a/", "phone.example.com"}, ProxyProtocol: ProxyProtocol{From: []string{"lb"}}}}
+		}, "spec.transport[0].tls.clientAuth: \"maybe\" is not known, want request or require\n" +
+			"spec.transport[0].origins[0]: \"https://a/\" is no origin, want one such as https://phone.example.com\n" +
+			"spec.transport[0].origins[1]: \"phone.example.com\" is no origin, want one such as https://phone.example.com\n" +
+			"spec.transport[0].proxyProtocol.from[0]: \"lb\" is no network, want one such as 10.0.0.0/8"},
 		{"address of the dispatcher", func(s *Spec) { s.Processor.Addr = "dispatcher" },
 			`spec.processor.addr: "dispatcher" is no address, want nats://, nats://host:port, host:port or grpc://host:port`},
 	}
@@ -73,8 +99,8 @@ func TestListenAddr(t *testing.T) {
 		in   Transport
 		want string
 	}{
-		{Transport{"udp", "", 5060}, "[::1]:5060"},
-		{Transport{"tcp", "127.0.0.1", 0}, "127.0.0.1:0"},
+		{Transport{Protocol: "udp", Port: 5060}, "[::1]:5060"},
+		{Transport{Protocol: "tcp", BindAddr: "127.0.0.1", Port: 0}, "127.0.0.1:0"},
 	}
 	for _, tt := range tests {
 		if got := s.ListenAddr(tt.in); got != tt.want {

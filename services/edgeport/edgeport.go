@@ -42,7 +42,7 @@ type EdgePort struct {
 	proxy     *proxy.Proxy // set by Run, before the sockets are read
 	messages  sync.Pool    // of *message.Message
 	limits    message.Limits
-	protocols []transport.Protocol // that it listens on, and so can speak
+	protocols []transport.Protocol // in which it sends requests on its own: those that it listens on, but for WebSocket
 	dns       []string             // servers to ask, as address:port; none: the system's
 	counts    counts
 }
@@ -67,12 +67,25 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 		if err != nil {
 			return nil, fmt.Errorf("edgeport %s: %w", cfg.Ref, err)
 		}
-		listen = append(listen, transport.Listen{Protocol: protocol, Addr: addr})
-		if !slices.Contains(e.protocols, protocol) {
+		listen = append(listen, transport.Listen{
+			Protocol: protocol, Addr: addr, Origins: t.Origins, Proxies: parseNets(t.ProxyProtocol.From),
+			TLS: transport.TLSConfig{
+				CertFile: t.TLS.CertFile, KeyFile: t.TLS.KeyFile,
+				ClientCAFile: t.TLS.ClientCAFile, ClientAuth: transport.ClientAuth(t.TLS.ClientAuth),
+			},
+		})
+		if protocol != transport.WS && protocol != transport.WSS && !slices.Contains(e.protocols, protocol) {
 			e.protocols = append(e.protocols, protocol)
 		}
 	}
-	e.transport = transport.New(transport.Config{Listen: listen}, e.receive, func(transport.Flow) {}, log, meter)
+	tc := transport.Config{Listen: listen, CertificateDir: cfg.Spec.DataDir, Names: cfg.Spec.ExternalAddrs}
+	if cfg.Spec.CAFile != "" {
+		var err error
+		if tc.RootCAs, err = transport.ReadCAs(cfg.Spec.CAFile); err != nil {
+			return nil, fmt.Errorf("edgeport %s: spec.caFile: %w", cfg.Ref, err)
+		}
+	}
+	e.transport = transport.New(tc, e.receive, func(transport.Flow) {}, log, meter)
 	return e, nil
 }
 

@@ -29,6 +29,7 @@ type system struct {
 	conn *bus.Conn
 	udp  string // where it listens
 	tcp  string
+	ws   string
 }
 
 // decider answers what the EdgePort dispatches.
@@ -69,10 +70,13 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 	s := &system{t: t, edge: edge, conn: conn}
 	for _, p := range edge.Points() {
 		protocol, addr, _ := strings.Cut(p, ":")
-		if protocol == "udp" {
+		switch protocol {
+		case "udp":
 			s.udp = addr
-		} else {
+		case "tcp":
 			s.tcp = addr
+		case "ws":
+			s.ws = addr
 		}
 	}
 	return s

@@ -125,7 +125,7 @@ func (p *Proxy) Ack(flow transport.Flow, ack *message.Message) {
 	own := ack.Clone()
 	p.resolver.Lookup(to.name, func(found []resolver.Candidate, err error) {
 		for _, at := range found {
-			if p.sendAck(flow, own, route, address{protocol: at.Protocol, addr: at.Addr}) {
+			if p.sendAck(flow, own, route, address{protocol: at.Protocol, addr: at.Addr, server: at.ServerName}) {
 				return
 			}
 		}

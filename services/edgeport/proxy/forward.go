@@ -153,7 +153,7 @@ func (p *Proxy) tryCandidate(b *branch) {
 	status := 503
 	for len(n.rest) > 0 {
 		n.at, n.rest = n.rest[0], n.rest[1:]
-		to := address{protocol: n.at.Protocol, addr: n.at.Addr}
+		to := address{protocol: n.at.Protocol, addr: n.at.Addr, server: n.at.ServerName}
 		if status = p.send(b, to, n.copy); status == 0 {
 			return
 		}

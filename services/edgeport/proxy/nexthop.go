@@ -15,6 +15,7 @@ type address struct {
 	protocol transport.Protocol
 	addr     netip.AddrPort
 	name     resolver.Query // a name still to be resolved, if it has a Host; addr is nothing then
+	server   string         // the name that was resolved to addr: what the certificate there has to be for
 	flow     string         // the connection to use; empty: any
 	only     bool           // that connection and no other: its far end cannot be dialled
 }
@@ -104,6 +105,9 @@ func uriAddress(text []byte) (address, error) {
 			to.protocol = transport.TLS
 		}
 	}
+	if to.protocol == transport.WS || to.protocol == transport.WSS {
+		return address{}, errNoAddress // RFC 7118 5.1: its client is reached on the connection that it opened
+	}
 	host := uri.Host
 	if maddr, ok := uri.Param("maddr"); ok {
 		host = maddr
@@ -143,5 +147,9 @@ func (p *Proxy) connect(a address) (transport.Flow, error) {
 	if p.isOurs(a.addr) {
 		return transport.Flow{}, errOurselves // it would come back until Max-Forwards ends it
 	}
-	return p.transport.Flow(a.protocol, a.addr)
+	flow, err := p.transport.Flow(a.protocol, a.addr, a.server)
+	if errors.Is(err, transport.ErrNotDialed) {
+		err = errFlowGone
+	}
+	return flow, err
 }

@@ -84,7 +84,7 @@ func newPeer(t *testing.T, tl *transport.Layer, protocol transport.Protocol) *pe
 		}
 		t.Cleanup(func() { l.Close() })
 		addr = l.Addr().(*net.TCPAddr).AddrPort()
-		flow, err := tl.Flow(protocol, addr)
+		flow, err := tl.Flow(protocol, addr, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func newPeer(t *testing.T, tl *transport.Layer, protocol transport.Protocol) *pe
 		}
 		p.tcp = conn
 	}
-	flow, err := tl.Flow(protocol, addr)
+	flow, err := tl.Flow(protocol, addr, "")
 	if err != nil {
 		t.Fatal(err)
 	}

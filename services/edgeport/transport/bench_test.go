@@ -1,9 +1,16 @@
 package transport
 
 import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"go.opentelemetry.io/otel/metric/noop"
@@ -42,13 +49,19 @@ func BenchmarkUDP(b *testing.B) {
 	}
 }
 
-func BenchmarkTCP(b *testing.B) {
-	l := answering(b, TCP)
+func BenchmarkTCP(b *testing.B) { benchmarkStream(b, TCP) }
+func BenchmarkTLS(b *testing.B) { benchmarkStream(b, TLS) }
+
+func benchmarkStream(b *testing.B, protocol Protocol) {
+	l := answering(b, protocol)
 	c, err := net.Dial("tcp", l.Points()[0].Addr.String())
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer c.Close()
+	if protocol == TLS {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	}
 	data, buf := []byte(text("a", 400)), make([]byte, len(text("a", 400)))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -66,7 +79,7 @@ func BenchmarkSendUDP(b *testing.B) {
 	l := answering(b, UDP)
 	c := udpClient(b, "127.0.0.1") // reads nothing: what does not fit is dropped
 	to, data := addrPort(c.LocalAddr()), []byte(text("a", 400))
-	f, err := l.Flow(UDP, to)
+	f, err := l.Flow(UDP, to, "")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -113,7 +126,7 @@ func BenchmarkSendTCP(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			l.admit(TCP, bb.wrap(accepted))
+			l.admit(&listener{Listen: Listen{Protocol: TCP}}, bb.wrap(accepted))
 			data := []byte(text("a", 400))
 			if _, err := c.Write(data); err != nil {
 				b.Fatal(err)
@@ -127,5 +140,92 @@ func BenchmarkSendTCP(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// What a connection takes that has talked and is silent now, in memory of the layer alone.
+func BenchmarkIdle(b *testing.B) {
+	for _, protocol := range []Protocol{TCP, TLS, WS, WSS} {
+		for _, size := range []int{1000, 40000} { // of its last message
+			b.Run(fmt.Sprint(protocol, "/", size), func(b *testing.B) {
+				each := 0
+				for b.Loop() {
+					each = idleMemory(b, protocol, size)
+				}
+				b.ReportMetric(float64(each), "B/connection")
+			})
+		}
+	}
+}
+
+// idleMemory is what one of many idle connections takes. The part of the client is in another process.
+func idleMemory(b *testing.B, protocol Protocol, size int) int {
+	const n = 300
+	l := answering(b, protocol)
+	used := func() int {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc + m.StackInuse)
+	}
+	before := used()
+	clients := exec.Command(os.Args[0], "-test.run=^TestClientsOfIdle$")
+	clients.Env = append(os.Environ(), "IDLE_CLIENTS="+protocol.String()+" "+strconv.Itoa(n)+" "+strconv.Itoa(size)+" "+l.Points()[0].Addr.String())
+	in, err := clients.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := clients.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := clients.Start(); err != nil {
+		b.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		b.Fatalf("the clients said %q, %v", line, err)
+	}
+	each := (used() - before) / n
+	in.Close()
+	if err := clients.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	return each
+}
+
+// TestClientsOfIdle is no test, but the clients of BenchmarkIdle.
+func TestClientsOfIdle(t *testing.T) {
+	var name, addr string
+	var n, size int
+	if _, err := fmt.Sscan(os.Getenv("IDLE_CLIENTS"), &name, &n, &size, &addr); err != nil {
+		t.Skip("it is run by BenchmarkIdle")
+	}
+	protocol, _ := ParseProtocol(name)
+	msg := text("a", size)
+	var clients []net.Conn
+	for range n {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if protocol.Secure() {
+			c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+		}
+		if protocol == WS || protocol == WSS {
+			p, _ := ask(t, c, handshake+offer+"\r\n")
+			write(t, p, frame(fin|text1, msg))
+			p.want(t, fin|text1, msg)
+			c = p
+		} else {
+			write(t, c, msg)
+			read(t, c, msg)
+		}
+		clients = append(clients, c)
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	for _, c := range clients {
+		c.Close()
 	}
 }

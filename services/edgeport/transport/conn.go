@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gobwas/ws"
+
 	"github.com/routr-fabric/routr/services/edgeport/message"
 )
 
@@ -28,13 +30,21 @@ type conn struct {
 	dialed   bool
 	heard    bool // a message has come; of the goroutine that reads
 	id       string
+	name     string     // that the certificate of the peer has to bear; dialed
+	point    *listener  // that accepted it
+	source   netip.Addr // by which it is counted, under the lock of the layer
 	remote   netip.AddrPort
 	local    atomic.Pointer[netip.AddrPort]
 	active   atomic.Int64  // when bytes came last, in layer time
 	done     chan struct{} // closed by kill
 
+	tls     *tunnel // TLS and WSS, once they stand
+	frames  *frames // WS and WSS, once they stand
+	refused bool    // the handshake of WebSocket, with an answer
+
 	mu       sync.Mutex
-	nc       net.Conn // nil until it stands
+	nc       net.Conn // nil until it is connected
+	ready    bool     // the handshakes are over: what is sent can be written
 	direct   direct
 	why      reason // why it ended; alive until then
 	err      error
@@ -85,26 +95,43 @@ func (c *conn) connect(ctx context.Context) {
 	}
 	c.local.Store(&local)
 	c.attach(nc)
-	if len(c.queue) > 0 {
-		c.startDrain()
-	}
 	c.mu.Unlock()
 	c.run()
 }
 
 // run is the life of a connection that stands.
 func (c *conn) run() {
-	why, err := c.read()
+	in := newInbox(c.layer)
+	why, err := c.establish(in)
+	if why == alive {
+		why, err = c.read(in)
+	}
+	in.release()
 	if why == peerClosed {
 		c.retire()
-		if c.heard {
+		if c.heard && c.frames == nil {
 			c.linger()
 		}
 	}
-	if why == peerClosed || why == byShutdown {
-		c.flush()
+	bye := c.farewell(why, err)
+	until := time.Now().Add(flushTime)
+	if why == peerClosed || why == byShutdown || bye {
+		c.flush(until)
+	}
+	if bye && why != peerClosed || c.refused {
+		c.discard(until)
 	}
 	c.end(why, err)
+}
+
+// fill waits for bytes and puts them into the room of in.
+func (c *conn) fill(in *inbox) (int, error) {
+	if c.tls != nil {
+		return c.decrypt(in)
+	}
+	n, err := c.direct.read(c.nc, in)
+	c.layer.counters[c.protocol].bytesIn.Add(int64(n))
+	return n, err
 }
 
 // Phases of reading, each with its deadline.
@@ -117,39 +144,42 @@ const (
 )
 
 // read hands messages to the handler until nothing more can come, and says why.
-func (c *conn) read() (reason, error) {
+func (c *conn) read(in *inbox) (reason, error) {
 	l, count := c.layer, &c.layer.counters[c.protocol]
-	in := newInbox(l)
-	defer in.release()
 	deliver := func(data []byte) {
 		count.messagesIn.Add(1)
 		c.heard = true
 		l.handler(Flow{conn: c}, data)
 	}
 	at, limit := first, l.limits.FirstMessage
-	if c.dialed {
+	if c.dialed || c.frames != nil {
 		at, limit = waiting, l.limits.Idle
 	}
 	c.expect(limit)
-	for {
-		n, err := c.direct.read(c.nc, in)
+	n, err := in.n, error(nil) // what has come with the handshake
+	for in.n = 0; ; n, err = c.fill(in) {
 		if n > 0 {
 			c.active.Store(int64(l.now()))
-			count.bytesIn.Add(int64(n))
-			messages, ping, bad := in.add(n, deliver)
+			messages, ping, bad := c.add(in, n, deliver)
 			if ping {
 				count.keepAlives.Add(1)
 				c.send([]byte("\r\n"), nil)
 			}
-			if bad != nil {
+			switch {
+			case bad != nil:
 				return readReason(bad), bad
+			case c.frames != nil && c.frames.closed:
+				return peerClosed, errClosed
+			case c.frames != nil && c.frames.pong != nil:
+				c.transmit(ws.OpPong, c.frames.pong, nil)
+				c.frames.pong = nil
 			}
 			switch {
 			case at == first && messages == 0:
-			case !in.partial() && at != waiting:
+			case !c.partial(in) && at != waiting:
 				at = waiting
 				c.expect(l.limits.Idle)
-			case in.partial() && (at != within || messages > 0):
+			case c.partial(in) && (at != within || messages > 0):
 				at = within
 				c.expect(l.limits.MessageTime)
 			}
@@ -173,7 +203,7 @@ func (c *conn) read() (reason, error) {
 				}
 				c.expect(l.limits.Idle - silent)
 			}
-		case errors.Is(err, io.EOF) && !in.partial():
+		case errors.Is(err, io.EOF) && !c.partial(in):
 			return peerClosed, err
 		default:
 			return readReason(err), err
@@ -181,13 +211,30 @@ func (c *conn) read() (reason, error) {
 	}
 }
 
+// add takes n bytes, as the inbox or as the frames of a WebSocket do.
+func (c *conn) add(in *inbox, n int, deliver func([]byte)) (messages int, ping bool, err error) {
+	if c.frames != nil {
+		return c.frames.add(in, n, deliver)
+	}
+	return in.add(n, deliver)
+}
+
+// partial says whether a message has begun and not ended.
+func (c *conn) partial(in *inbox) bool {
+	if c.frames != nil {
+		return c.frames.partial(in)
+	}
+	return in.partial()
+}
+
 // readReason tells the errors of an inbox, and those of the network, apart.
 func readReason(err error) reason {
 	invalid, ok := errors.AsType[*message.Error](err)
+	bad, isClose := errors.AsType[*closeError](err)
 	switch {
-	case errors.Is(err, errTooBig), ok && invalid.Status == 513:
+	case errors.Is(err, errTooBig), ok && invalid.Status == 513, isClose && bad.code == ws.StatusMessageTooBig:
 		return tooBig
-	case errors.Is(err, errLineBreak), ok:
+	case errors.Is(err, errLineBreak), ok, isClose:
 		return malformed
 	case errors.Is(err, errMemory):
 		return noMemory
@@ -276,12 +323,12 @@ func (c *conn) linger() {
 	}
 }
 
-// flush waits until what is queued is written, for a second at most.
-func (c *conn) flush() {
+// flush waits until what is queued is written.
+func (c *conn) flush(until time.Time) {
 	c.mu.Lock()
 	c.flushing = true
 	c.mu.Unlock()
-	t := time.AfterFunc(flushTime, func() { c.kill(stalled, errors.New("its end did not leave time for it")) })
+	t := time.AfterFunc(time.Until(until), func() { c.kill(stalled, errors.New("its end did not leave time for it")) })
 	c.writers.Wait()
 	t.Stop()
 }

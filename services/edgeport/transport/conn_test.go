@@ -248,7 +248,7 @@ func TestConnectionLimits(t *testing.T) {
 	refused("127.0.0.1", perSource)
 	talk(e.client(t, "127.0.0.3"))
 	refused("127.0.0.4", tooMany)
-	if _, err := e.Flow(TCP, e.addr()); err == nil {
+	if _, err := e.Flow(TCP, e.addr(), ""); err == nil {
 		t.Error("Flow() beyond the limit = nil, want an error")
 	}
 	// A place that is free is taken again.

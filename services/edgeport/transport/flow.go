@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
+
+// ErrNotDialed is the error of Layer.Flow for a protocol whose connections only the peer opens.
+var ErrNotDialed = errors.New("a WebSocket is opened by its client")
 
 // Flow is a path to one peer (RFC 5626): for UDP a socket of ours and a remote address, for the others one connection.
 // It is a value, comparable, and its zero value is no flow; it may outlive its connection. Its methods may be called
@@ -91,19 +95,21 @@ func (l *Layer) Lookup(id string) (Flow, bool) {
 
 // Flow is a flow to remote: for UDP from the socket that the kernel would choose the source address of, else the live
 // connection to that address that we opened, or a new one. That is dialed in the background, within Limits.Dial, while
-// what is sent waits; the connections that remote opened to us are found by Lookup only. Flow needs Listen before it,
-// and fails if remote is no unicast address with a port, if nothing that listens or no route reaches it, or at the
-// limit of connections.
-func (l *Layer) Flow(p Protocol, remote netip.AddrPort) (Flow, error) {
+// what is sent waits; the connections that remote opened to us are found by Lookup only. Over TLS its certificate has
+// to be valid for serverName, or for its address if that is empty, and a connection is used for one name; other
+// protocols ignore the name. Flow needs Listen before it, and fails if remote is no unicast address with a port, if
+// nothing that listens or no route reaches it, at the limit of connections, and for WS and WSS, as a WebSocket is
+// opened by its client.
+func (l *Layer) Flow(p Protocol, remote netip.AddrPort, serverName string) (Flow, error) {
 	remote = unmap(remote)
-	f, err := l.flow(p, remote)
+	f, err := l.flow(p, remote, serverName)
 	if err != nil {
 		return Flow{}, fmt.Errorf("reach %s %s: %w", p.lower(), remote, err)
 	}
 	return f, nil
 }
 
-func (l *Layer) flow(p Protocol, remote netip.AddrPort) (Flow, error) {
+func (l *Layer) flow(p Protocol, remote netip.AddrPort, serverName string) (Flow, error) {
 	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	switch addr := remote.Addr(); {
 	case !addr.IsValid() || remote.Port() == 0:
@@ -113,9 +119,11 @@ func (l *Layer) flow(p Protocol, remote netip.AddrPort) (Flow, error) {
 	case p == UDP:
 		return l.udpFlow(remote)
 	case p == TCP:
-		return l.dialedFlow(endpoint{p, remote})
+		return l.dialedFlow(endpoint{p, remote, ""})
+	case p == TLS:
+		return l.dialedFlow(endpoint{p, remote, strings.ToLower(serverName)})
 	}
-	return Flow{}, errors.New("only udp and tcp are served")
+	return Flow{}, ErrNotDialed
 }
 
 // udpFlow chooses a socket: of remote's family, on the loopback interface if and only if remote is there, and among

@@ -111,11 +111,29 @@ func (in *inbox) add(n int, deliver func([]byte)) (messages int, ping bool, err 
 		messages++
 		data = data[size:]
 	}
-	if len(in.buf) > smallBuffer && len(data) < smallBuffer {
+	in.drop(in.n - len(data))
+	return messages, ping, nil
+}
+
+// drop takes n bytes off the front.
+func (in *inbox) drop(n int) { in.cut(0, n) }
+
+// cut removes what is between from and to.
+func (in *inbox) cut(from, to int) {
+	old, n := in.buf, in.n-(to-from)
+	if len(old) > smallBuffer && n < min(smallBuffer, in.limit) {
+		in.shrink()
+		copy(in.buf, old[:from])
+	}
+	in.n = from + copy(in.buf[from:], old[to:in.n])
+}
+
+// bound changes the limit.
+func (in *inbox) bound(limit int) {
+	in.limit = limit
+	if len(in.buf) <= smallBuffer {
 		in.shrink()
 	}
-	in.n = copy(in.buf, data)
-	return messages, ping, nil
 }
 
 // skip removes the CRLFs before a message (RFC 3261 7.5), and says whether two came in a row, which is the keep-alive of

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,8 +13,10 @@ import (
 
 // listener accepts the connections of a listening point.
 type listener struct {
-	protocol Protocol
+	Listen
 	net.Listener
+	tls  *tls.Config  // of TLS and WSS
+	cert *certificate // of files
 }
 
 // Dead peers and NAT bindings that are gone are found out by probes of the kernel.
@@ -28,7 +31,7 @@ func (l *Layer) Listen() error {
 	if l.state != made {
 		return errors.New("listen: already called")
 	}
-	for _, p := range l.listen {
+	for _, p := range l.cfg.Listen {
 		port, err := l.open(p)
 		if err != nil {
 			l.closeListeners()
@@ -53,7 +56,14 @@ func (l *Layer) open(p Listen) (port uint16, err error) {
 		}
 		l.sockets = append(l.sockets, sockets...)
 		return sockets[0].local.Port(), nil
-	case TCP:
+	case TCP, TLS, WS, WSS:
+		var cfg *tls.Config
+		var cert *certificate
+		if p.Protocol.Secure() {
+			if cfg, cert, err = l.serverTLS(p); err != nil {
+				return 0, err
+			}
+		}
 		network := "tcp4"
 		if p.Addr.Addr().Is6() {
 			network = "tcp" // :: takes IPv4 too, as it does for UDP
@@ -63,10 +73,10 @@ func (l *Layer) open(p Listen) (port uint16, err error) {
 		if err != nil {
 			return 0, err
 		}
-		l.listeners = append(l.listeners, listener{p.Protocol, ln})
+		l.listeners = append(l.listeners, &listener{p, ln, cfg, cert})
 		return addrPort(ln.Addr()).Port(), nil
 	}
-	return 0, errors.New("only udp and tcp are served")
+	return 0, errors.New("no such protocol")
 }
 
 // openUDP opens the sockets of a listening point, all on one port.
@@ -149,14 +159,15 @@ func listenError(p Listen, err error) error {
 	case errors.Is(err, syscall.EACCES):
 		hint = " – choose a port above 1023 in spec.transport, or grant CAP_NET_BIND_SERVICE"
 	}
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+	_, network := errors.AsType[*net.OpError](err)
+	if errno, ok := errors.AsType[syscall.Errno](err); ok && network {
 		err = errno // what the net package wraps around it is said already
 	}
 	return fmt.Errorf("listen %s %s: %w%s", p.Protocol.lower(), p.Addr, err, hint)
 }
 
 // accept takes connections until the listener is closed. It never waits for a peer.
-func (l *Layer) accept(ln listener) {
+func (l *Layer) accept(ln *listener) {
 	var pause backoff
 	var warned time.Time
 	for {
@@ -164,15 +175,15 @@ func (l *Layer) accept(ln listener) {
 		switch {
 		case err == nil:
 			pause.reset()
-			l.admit(ln.protocol, nc)
+			l.admit(ln, nc)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
 			// Out of descriptors or memory, mostly. The connection stays in the kernel's queue.
-			l.counters[ln.protocol].refused[acceptFailed].Add(1)
+			l.counters[ln.Protocol].refused[acceptFailed].Add(1)
 			if time.Since(warned) > time.Minute {
 				warned = time.Now()
-				l.log.Warn("cannot accept connections", "protocol", ln.protocol.lower(), "addr", ln.Addr().String(), "err", err)
+				l.log.Warn("cannot accept connections", "protocol", ln.Protocol.lower(), "addr", ln.Listener.Addr().String(), "err", err)
 			}
 			if !l.wait(pause.next()) {
 				return

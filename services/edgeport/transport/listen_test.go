@@ -16,7 +16,9 @@ func layer(t *testing.T, listen ...Listen) *Layer {
 	return New(Config{Listen: listen}, func(Flow, []byte) {}, func(Flow) {}, slog.New(slog.DiscardHandler), noop.Meter{})
 }
 
-func at(p Protocol, addr string) Listen { return Listen{p, netip.MustParseAddrPort(addr)} }
+func at(p Protocol, addr string) Listen {
+	return Listen{Protocol: p, Addr: netip.MustParseAddrPort(addr)}
+}
 
 // shut closes a layer that listens.
 func shut(t *testing.T, l *Layer) {
@@ -38,7 +40,7 @@ func TestListenPoints(t *testing.T) {
 	if len(points) != 4 {
 		t.Fatalf("Points() = %v, want 4", points)
 	}
-	for i, want := range l.listen {
+	for i, want := range l.cfg.Listen {
 		got := points[i]
 		if got.Protocol != want.Protocol || got.Addr.Addr() != want.Addr.Addr() || got.Addr.Port() == 0 {
 			t.Errorf("Points()[%d] = %v, want %v with a port", i, got, want)
@@ -76,7 +78,8 @@ func TestListenAllOrNone(t *testing.T) {
 		{"tcp port taken", "listen tcp " + taken.Addr().String() + ": address already in use – another SIP server? choose another port in spec.transport", at(TCP, taken.Addr().String())},
 		{"udp port taken", "listen udp " + takenUDP.LocalAddr().String() + ": address already in use – another SIP server? choose another port in spec.transport", at(UDP, takenUDP.LocalAddr().String())},
 		{"not ours", "listen udp 198.51.100.1:5060: cannot assign requested address – it is not of this machine, choose another bindAddr in spec.transport", at(UDP, "198.51.100.1:5060")},
-		{"protocol", "listen tls 127.0.0.1:0: only udp and tcp are served", at(TLS, "127.0.0.1:0")},
+		{"protocol", "listen  127.0.0.1:0: no such protocol", at(Protocol(3), "127.0.0.1:0")},
+		{"no certificate", "listen tls 127.0.0.1:0: read certificate none.pem: open none.pem: no such file or directory", Listen{Protocol: TLS, Addr: netip.MustParseAddrPort("127.0.0.1:0"), TLS: TLSConfig{CertFile: "none.pem", KeyFile: "none.pem"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := layer(t, at(UDP, free), tt.in)

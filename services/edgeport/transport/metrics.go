@@ -18,6 +18,7 @@ const (
 	broken             // an error of the network, or the peer closed it within a message
 	malformed          // what came cannot become a message
 	tooBig             // a message exceeds Limits.Message
+	noHandshake        // it was not agreed on TLS or WebSocket, or in time; or the PROXY header is wrong
 	noMessage          // no whole message within Limits.FirstMessage
 	slowMessage        // a message took longer than Limits.MessageTime
 	idle               // silent for Limits.Idle
@@ -31,7 +32,7 @@ const (
 )
 
 func (r reason) String() string {
-	return [...]string{"", "peer", "error", "malformed", "too_big", "no_message", "slow_message", "idle", "queue_full",
+	return [...]string{"", "peer", "error", "malformed", "too_big", "handshake", "no_message", "slow_message", "idle", "queue_full",
 		"write_timeout", "memory", "dial", "evicted", "shutdown"}[r]
 }
 
@@ -90,7 +91,7 @@ func (l *Layer) observe() (unregister func()) {
 	errs = append(errs, err)
 
 	registration, err := l.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		for _, p := range [...]Protocol{UDP, TCP} {
+		for _, p := range [...]Protocol{UDP, TCP, TLS, WS, WSS} {
 			c := &l.counters[p]
 			protocol := attribute.String("protocol", p.lower())
 			with := func(key, value string) metric.MeasurementOption {

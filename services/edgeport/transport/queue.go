@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/gobwas/ws"
 )
 
 const (
@@ -26,29 +28,77 @@ type pending struct {
 // send writes data at once if nothing waits and the kernel takes it, and queues the rest. There is no goroutine for
 // writing but while a queue waits for its peer.
 func (c *conn) send(data []byte, fail func(error)) {
-	l := c.layer
-	c.mu.Lock()
-	if c.why != alive || c.flushing {
-		c.mu.Unlock()
-		l.failed(c.protocol, fail, c.failure())
-		return
+	op := ws.OpText
+	if c.protocol == WS || c.protocol == WSS {
+		op = opcode(data)
 	}
+	c.transmit(op, data, fail)
+}
+
+// transmit is send, of a frame of that kind if the connection is a WebSocket.
+func (c *conn) transmit(op ws.OpCode, data []byte, fail func(error)) {
+	c.mu.Lock()
+	ok := c.why == alive && !c.flushing && c.push(op, data, fail)
+	c.mu.Unlock()
+	if !ok {
+		c.layer.failed(c.protocol, fail, c.failure())
+	}
+}
+
+// push puts data into a frame, encrypts it, and writes or queues that: all under the lock, so that the order stays, and
+// what waits in the queue is what goes to the kernel. An error ends the connection.
+func (c *conn) push(op ws.OpCode, data []byte, fail func(error)) bool {
+	if !c.ready {
+		return c.enqueue(data, fail)
+	}
+	if c.frames != nil {
+		s := c.layer.newScratch()
+		defer c.layer.free(s)
+		data = s.frame(op, data)
+	}
+	if c.tls == nil {
+		return c.put(data, fail)
+	}
+	if _, err := c.tls.Write(data); err != nil {
+		c.killLocked(broken, err)
+		return false
+	}
+	return c.flushTLS(fail)
+}
+
+// put gives the kernel what it takes at once, if nothing waits, and queues the rest.
+func (c *conn) put(data []byte, fail func(error)) bool {
 	n := 0
-	if c.nc != nil && !c.draining {
+	if !c.draining {
 		var err error
 		if n, err = c.direct.write(data); err != nil {
 			c.killLocked(broken, err)
-		} else if n == len(data) {
-			c.mu.Unlock()
+			return false
+		}
+		if n == len(data) {
 			c.sent(1, n)
-			return
+			return true
 		}
 	}
-	ok := c.why == alive && c.enqueue(data[n:], fail)
-	c.mu.Unlock()
-	if !ok {
-		l.failed(c.protocol, fail, c.failure())
+	c.sent(0, n)
+	return c.enqueue(data[n:], fail)
+}
+
+// encryptQueue encrypts what was sent while the handshake of TLS went on.
+func (c *conn) encryptQueue() error {
+	for i := range c.queue {
+		p := &c.queue[i]
+		if _, err := c.tls.Write(p.data); err != nil {
+			return err
+		}
+		s := c.tls.wire.fetch()
+		more := s.Len() - len(p.data)
+		p.data = append(make([]byte, 0, s.Len()), s.Bytes()...)
+		c.layer.free(s)
+		c.queued += more
+		c.layer.memory.left.Add(-int64(more)) // a few bytes a message are no reason to lose it
 	}
+	return nil
 }
 
 // enqueue keeps a copy of data until it can be written. If there is no room the connection is closed: the peer does not
@@ -65,7 +115,7 @@ func (c *conn) enqueue(data []byte, fail func(error)) bool {
 	}
 	c.queued += cost
 	c.queue = append(c.queue, pending{append(make([]byte, 0, len(data)), data...), fail})
-	if c.nc != nil && !c.draining {
+	if c.ready && !c.draining {
 		c.startDrain()
 	}
 	return true

@@ -126,7 +126,7 @@ func TestSendConcurrently(t *testing.T) {
 func TestDial(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "::1"} {
 		e, peer := serve(t, on(TCP, addr), nil), serve(t, on(TCP, addr), echo)
-		f, err := e.Flow(TCP, peer.addr())
+		f, err := e.Flow(TCP, peer.addr(), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,14 +142,14 @@ func TestDial(t *testing.T) {
 		if f.Local().Port() == 0 {
 			t.Error("Local() has no port, want one as the connection stands")
 		}
-		if again, err := e.Flow(TCP, peer.addr()); err != nil || again != f {
+		if again, err := e.Flow(TCP, peer.addr(), ""); err != nil || again != f {
 			t.Errorf("second Flow() = %v, %v, want the same", again, err)
 		}
 		if again, ok := e.Lookup(f.ID()); !ok || again != f {
 			t.Errorf("Lookup() = %v, %v, want the same", again, ok)
 		}
 		// The connection that the peer accepted is not one that the peer opened.
-		back, err := peer.Flow(TCP, f.Local())
+		back, err := peer.Flow(TCP, f.Local(), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +165,7 @@ func TestDial(t *testing.T) {
 		if gone := wait(t, e.closed, "the end of a connection"); gone != f {
 			t.Errorf("closed(%v), want %v", gone, f)
 		}
-		if next, err := e.Flow(TCP, peer.addr()); err != nil || next == f {
+		if next, err := e.Flow(TCP, peer.addr(), ""); err != nil || next == f {
 			t.Errorf("Flow() after the end = %v, %v, want a new one", next, err)
 		}
 	}

@@ -60,6 +60,13 @@ func rawReceive(fd uintptr, b []byte) (int, netip.AddrPort, error) {
 	return 0, netip.AddrPort{}, syscall.EAFNOSUPPORT
 }
 
+// rawReady says whether a read would return, with bytes, the end or an error.
+func rawReady(fd uintptr) bool {
+	var b [1]byte
+	_, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_PEEK, 0, 0)
+	return e != syscall.EAGAIN
+}
+
 func result(n uintptr, e syscall.Errno) (int, error) {
 	switch e {
 	case 0:

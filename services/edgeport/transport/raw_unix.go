@@ -29,3 +29,10 @@ func rawReceive(fd uintptr, b []byte) (int, netip.AddrPort, error) {
 	}
 	return n, netip.AddrPort{}, err
 }
+
+// rawReady says whether a read would return, with bytes, the end or an error.
+func rawReady(fd uintptr) bool {
+	var b [1]byte
+	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+	return err != syscall.EAGAIN
+}

@@ -130,6 +130,32 @@ func (d *direct) read(c net.Conn, in *inbox) (int, error) {
 	return max(d.nr, 0), d.readErr
 }
 
+// take reads what there is into b. It does not wait, but says errWait; where c is more than a socket it does wait.
+func (d *direct) take(c net.Conn, b []byte) (n int, err error) {
+	if d.raw == nil {
+		return c.Read(b)
+	}
+	if e := d.raw.Read(func(fd uintptr) bool {
+		for {
+			if n, err = rawRead(fd, b); !errors.Is(err, syscall.EINTR) {
+				return true
+			}
+		}
+	}); e != nil {
+		return 0, e
+	}
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return 0, errWait
+	case n == 0 && err == nil:
+		return 0, io.EOF
+	}
+	return max(n, 0), err
+}
+
+// wait returns when take has something to say.
+func (d *direct) wait() error { return d.raw.Read(rawReady) }
+
 // tryRead reads what there is, and says whether that was anything.
 func (d *direct) tryRead(fd uintptr) bool {
 	room, err := d.in.room()

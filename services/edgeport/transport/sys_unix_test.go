@@ -119,7 +119,7 @@ func TestDialFails(t *testing.T) {
 		}
 	}
 
-	f, err := e.Flow(TCP, full)
+	f, err := e.Flow(TCP, full, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,14 +140,14 @@ func TestDialFails(t *testing.T) {
 	// The end of the layer does not wait for a dial.
 	cfg.Limits.Dial = time.Hour
 	e = serve(t, cfg, nil)
-	if f, err = e.Flow(TCP, full); err != nil {
+	if f, err = e.Flow(TCP, full, ""); err != nil {
 		t.Fatal(err)
 	}
 	f.Send([]byte("x"), func(err error) { failed <- err })
 	go e.stop()
 	wait(t, failed, "the failure")
 	e.wantClosed(t, byShutdown)
-	if _, err := e.Flow(TCP, full); err == nil {
+	if _, err := e.Flow(TCP, full, ""); err == nil {
 		t.Error("Flow() after the end = nil, want an error")
 	}
 }

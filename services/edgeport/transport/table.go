@@ -19,11 +19,13 @@ const (
 )
 
 // admit takes an accepted connection, or closes it if there are too many.
-func (l *Layer) admit(p Protocol, nc net.Conn) {
-	c := l.newConn(p, addrPort(nc.LocalAddr()), addrPort(nc.RemoteAddr()))
+func (l *Layer) admit(ln *listener, nc net.Conn) {
+	c := l.newConn(ln.Protocol, addrPort(nc.LocalAddr()), addrPort(nc.RemoteAddr()))
+	c.point = ln
 	c.attach(nc)
-	count := &l.counters[p]
+	count := &l.counters[ln.Protocol]
 	from := source(c.remote.Addr())
+	proxy := ln.trusts(c.remote.Addr()) // who it is from will be known later
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -31,7 +33,7 @@ func (l *Layer) admit(p Protocol, nc net.Conn) {
 	switch {
 	case l.state == stopped:
 		refused = shuttingDown
-	case l.sources[from] >= l.limits.PerSource:
+	case !proxy && l.sources[from] >= l.limits.PerSource:
 		refused = perSource
 	case !l.makeRoom():
 		refused = tooMany
@@ -42,7 +44,10 @@ func (l *Layer) admit(p Protocol, nc net.Conn) {
 		return
 	}
 	count.accepted.Add(1)
-	l.sources[from]++
+	if !proxy {
+		l.sources[from]++
+		c.source = from
+	}
 	l.conns[c.id] = c
 	l.wg.Go(c.run)
 }
@@ -61,7 +66,7 @@ func (l *Layer) dial(to endpoint, from netip.Addr) (*conn, error) {
 		return nil, fmt.Errorf("all %d connections are in use", l.limits.Connections)
 	}
 	c := l.newConn(to.protocol, netip.AddrPortFrom(from, 0), to.addr)
-	c.dialed = true
+	c.dialed, c.name = true, to.name
 	ctx, cancel := context.WithTimeout(context.Background(), l.limits.Dial)
 	c.cancel = cancel
 	l.counters[c.protocol].dialed.Add(1)
@@ -100,13 +105,13 @@ func (l *Layer) forget(c *conn) {
 		return
 	}
 	delete(l.conns, c.id)
-	if to := (endpoint{c.protocol, c.remote}); l.dialed[to] == c {
+	if to := (endpoint{c.protocol, c.remote, c.name}); l.dialed[to] == c {
 		delete(l.dialed, to)
 	}
-	if c.dialed {
+	from := c.source
+	if !from.IsValid() {
 		return
 	}
-	from := source(c.remote.Addr())
 	if l.sources[from]--; l.sources[from] == 0 {
 		delete(l.sources, from)
 	}

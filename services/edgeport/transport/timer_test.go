@@ -37,7 +37,7 @@ func pipes(t *testing.T, limits Limits, f func(e *edge, connect func() net.Conn)
 		}
 		f(e, func() net.Conn {
 			ours, peers := net.Pipe()
-			e.admit(TCP, ours)
+			e.admit(&listener{Listen: Listen{Protocol: TCP}}, ours)
 			return peers
 		})
 		e.stop()

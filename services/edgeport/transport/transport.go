@@ -7,6 +7,8 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -29,6 +31,13 @@ type Handler func(f Flow, data []byte)
 type Config struct {
 	Listen []Listen
 	Limits Limits
+	// RootCAs verify the servers that TLS connections are opened to; nil: those that the system trusts.
+	RootCAs *x509.CertPool
+	// CertificateDir is where the certificate is kept that is made for the listening points without one. Empty: it
+	// lives as long as the layer.
+	CertificateDir string
+	// Names are host names and addresses that this certificate is for, beside those of the machine.
+	Names []string
 }
 
 // Listen is a listening point.
@@ -40,6 +49,13 @@ type Config struct {
 type Listen struct {
 	Protocol Protocol
 	Addr     netip.AddrPort // port 0 takes a free one
+	TLS      TLSConfig      // of TLS and WSS
+	// Origins are the web pages whose scripts may connect to WS and WSS (RFC 6455 10.2), such as
+	// https://phone.example.com; none: all. Who names no origin is no browser, and may connect.
+	Origins []string
+	// Proxies are the networks of the load balancers that tell, by the PROXY protocol, whom they connect for. What
+	// comes from there has to begin with its header. Others have no way to say who they are.
+	Proxies []netip.Prefix
 }
 
 // Limits bounds what peers may take. A field that is zero has the default in its comment.
@@ -56,7 +72,10 @@ type Limits struct {
 	// Memory is how much of all connections together may wait to be written or for the rest of a message, in bytes,
 	// beside 4 KiB of a message for each: 128 MiB. Who needs more is closed.
 	Memory int
-	// FirstMessage is the time from accept to the end of the first message: 5 s.
+	// Handshake is the time that the PROXY header, the handshake of TLS and that of WebSocket may take together: 5 s.
+	Handshake time.Duration
+	// FirstMessage is the time from accept, or the handshake, to the end of the first message: 5 s. A WebSocket has no
+	// such limit, as its handshake has shown what the peer is.
 	FirstMessage time.Duration
 	// MessageTime is the time from the first to the last byte of a later message: 10 s.
 	MessageTime time.Duration
@@ -84,6 +103,7 @@ func (l Limits) withDefaults() Limits {
 	number(&l.Message, message.MaxSize)
 	number(&l.Queue, 1<<20)
 	number(&l.Memory, 128<<20)
+	period(&l.Handshake, 5*time.Second)
 	period(&l.FirstMessage, 5*time.Second)
 	period(&l.MessageTime, 10*time.Second)
 	period(&l.Idle, 30*time.Minute)
@@ -98,25 +118,27 @@ const flushTime = time.Second
 
 // Layer is all sockets of an EdgePort. Its methods may be called from any goroutine.
 type Layer struct {
-	listen  []Listen
+	cfg     Config
 	limits  Limits
 	handler Handler
 	closed  func(Flow)
 	log     *slog.Logger
 	meter   metric.Meter
 
-	epoch    time.Time // what now counts from
-	memory   budget
-	buffers  sync.Pool // of *[smallBuffer]byte
-	counters [protocols]counters
-	stop     chan struct{} // closed when the layer shuts down
-	wg       sync.WaitGroup
+	epoch     time.Time // what now counts from
+	memory    budget
+	buffers   sync.Pool // of *[smallBuffer]byte
+	scratches sync.Pool // of *scratch
+	counters  [protocols]counters
+	stop      chan struct{} // closed when the layer shuts down
+	wg        sync.WaitGroup
 
 	mu        sync.RWMutex
 	state     state
 	points    []Listen
 	sockets   []*socket
-	listeners []listener
+	listeners []*listener
+	own       *tls.Certificate   // the one that was made here
 	conns     map[string]*conn   // by id
 	dialed    map[endpoint]*conn // those of conns that we opened and can still use
 	sources   map[netip.Addr]int // how many of conns each source has
@@ -136,6 +158,7 @@ const (
 type endpoint struct {
 	protocol Protocol
 	addr     netip.AddrPort
+	name     string // that its certificate has to bear, with TLS
 }
 
 // New makes a Layer that has no socket yet. h gets what arrives. closed is called once for every connection, accepted
@@ -143,18 +166,19 @@ type endpoint struct {
 // that flow. What the peer asked before it stopped sending may still be answered (see Flow.Send).
 func New(cfg Config, h Handler, closed func(f Flow), log *slog.Logger, meter metric.Meter) *Layer {
 	l := &Layer{
-		listen:  cfg.Listen,
-		limits:  cfg.Limits.withDefaults(),
-		handler: h,
-		closed:  closed,
-		log:     log,
-		meter:   meter,
-		epoch:   time.Now(),
-		buffers: sync.Pool{New: func() any { return new([smallBuffer]byte) }},
-		stop:    make(chan struct{}),
-		conns:   make(map[string]*conn),
-		dialed:  make(map[endpoint]*conn),
-		sources: make(map[netip.Addr]int),
+		cfg:       cfg,
+		limits:    cfg.Limits.withDefaults(),
+		handler:   h,
+		closed:    closed,
+		log:       log,
+		meter:     meter,
+		epoch:     time.Now(),
+		buffers:   sync.Pool{New: func() any { return new([smallBuffer]byte) }},
+		scratches: sync.Pool{New: func() any { return new(scratch) }},
+		stop:      make(chan struct{}),
+		conns:     make(map[string]*conn),
+		dialed:    make(map[endpoint]*conn),
+		sources:   make(map[netip.Addr]int),
 	}
 	if most := descriptors(); most > 0 && l.limits.Connections > most {
 		l.limits.Connections = most

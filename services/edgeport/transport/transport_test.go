@@ -62,7 +62,7 @@ func (e *edge) run(t *testing.T) {
 
 // on is a listening point with a free port.
 func on(p Protocol, addr string) Config {
-	return Config{Listen: []Listen{{p, netip.AddrPortFrom(netip.MustParseAddr(addr), 0)}}}
+	return Config{Listen: []Listen{{Protocol: p, Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 0)}}}
 }
 
 // addr is where e listens.
@@ -219,7 +219,7 @@ func TestServeNeedsListen(t *testing.T) {
 	if err := l.Serve(t.Context()); err == nil {
 		t.Error("Serve() before Listen = nil, want an error")
 	}
-	if _, err := l.Flow(TCP, netip.MustParseAddrPort("127.0.0.1:5060")); err == nil {
+	if _, err := l.Flow(TCP, netip.MustParseAddrPort("127.0.0.1:5060"), ""); err == nil {
 		t.Error("Flow() before Listen = nil, want an error")
 	}
 }

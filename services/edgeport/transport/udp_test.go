@@ -105,7 +105,7 @@ func TestUDPTo(t *testing.T) {
 	if to == f || to.To(f.Remote()) != f {
 		t.Errorf("To() and back = %v, want %v", to.To(f.Remote()), f)
 	}
-	again, err := e.Flow(UDP, f.Remote())
+	again, err := e.Flow(UDP, f.Remote(), "")
 	if err != nil || again != f {
 		t.Errorf("Flow() = %v, %v, want %v", again, err, f)
 	}
@@ -155,7 +155,7 @@ func TestUDPFlow(t *testing.T) {
 		{name: "broadcast", to: "255.255.255.255:5060", err: "reach udp 255.255.255.255:5060: want the address of one host"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f, err := e.Flow(UDP, netip.MustParseAddrPort(tt.to))
+			f, err := e.Flow(UDP, netip.MustParseAddrPort(tt.to), "")
 			if tt.err != "" {
 				if err == nil || err.Error() != tt.err || f.Valid() {
 					t.Errorf("Flow() = %v, %v, want %s", f, err, tt.err)
@@ -176,13 +176,13 @@ func TestUDPFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, addr := range addrs {
-		f, err := e.Flow(UDP, netip.AddrPortFrom(addr, 5060))
+		f, err := e.Flow(UDP, netip.AddrPortFrom(addr, 5060), "")
 		if err != nil || f.Local().Addr() != addr {
 			t.Errorf("Flow(%v) is from %v, %v, want %v", addr, f, err, addr)
 		}
 	}
-	if _, err := e.Flow(TLS, netip.MustParseAddrPort("127.0.0.1:5061")); err == nil {
-		t.Error("Flow(TLS) = nil, want an error")
+	if _, err := e.Flow(WS, netip.MustParseAddrPort("127.0.0.1:5061"), ""); err == nil {
+		t.Error("Flow(WS) = nil, want an error")
 	}
 }
 
@@ -205,7 +205,7 @@ func TestRoutes(t *testing.T) {
 func TestUDPSendAllocates(t *testing.T) {
 	e := serve(t, on(UDP, "127.0.0.1"), nil)
 	c := udpClient(t, "127.0.0.1")
-	f, err := e.Flow(UDP, addrPort(c.LocalAddr()))
+	f, err := e.Flow(UDP, addrPort(c.LocalAddr()), "")
 	if err != nil {
 		t.Fatal(err)
 	}
