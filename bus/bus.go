@@ -9,6 +9,7 @@ package bus
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -41,6 +42,9 @@ type Config struct {
 	// Interest says how many subscriptions match a subject, those of this connection included; the embedded server
 	// sets it (embed.Server.Interest). nil: taps announce themselves by a lease (SubjectControl("tap")).
 	Interest func(subject string) int
+	// Dial, unless nil, opens the connection to a server in this process (embed.Server.Dial), in place of a socket. A trip
+	// through NATS costs up to a sixth less CPU time then, at loads that do not saturate it.
+	Dial func() (net.Conn, error)
 	// Tracer makes a span of every call and of every request served. nil: off; the trace context of others still
 	// travels along.
 	Tracer trace.Tracer

@@ -115,6 +115,9 @@ func (c *Conn) dial(ctx context.Context) error {
 		nats.ReconnectHandler(c.onReconnect),
 		nats.ErrorHandler(c.onError),
 	}
+	if c.cfg.Dial != nil {
+		opts = append(opts, nats.InProcessServer(inProcess(c.cfg.Dial)))
+	}
 	for first := true; ; first = false {
 		nc, err := nats.Connect(c.cfg.URL, opts...)
 		if err == nil {
@@ -134,6 +137,11 @@ func (c *Conn) dial(ctx context.Context) error {
 		}
 	}
 }
+
+// inProcess is Config.Dial in the form that nats.go takes.
+type inProcess func() (net.Conn, error)
+
+func (d inProcess) InProcessConn() (net.Conn, error) { return d() }
 
 // mayPass says whether err is of the kind that ends when the server is up: not there, not found, not answering. The rest,
 // wrong credentials say, is final.

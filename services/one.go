@@ -65,7 +65,7 @@ func RunOne(ctx context.Context, o Options) error {
 			return fmt.Errorf("%w (spec.listen and spec.storeDir of a Bus file in the --config folder)", err)
 		}
 		defer server.Shutdown()
-		cfg.URL, cfg.Interest = server.URL(), server.Interest
+		cfg.URL, cfg.Interest, cfg.Dial = server.URL(), server.Interest, server.Dial
 	}
 	conn, err := connectBus(ctx, cfg, tel)
 	if err != nil {

@@ -64,7 +64,7 @@ func Connect(t testing.TB) *bus.Conn {
 func Local(t testing.TB) *bus.Conn {
 	t.Helper()
 	s := Server(t)
-	return Dial(t, s, func(cfg *bus.Config) { cfg.Local, cfg.Interest = true, s.Interest })
+	return Dial(t, s, func(cfg *bus.Config) { cfg.Local, cfg.Interest, cfg.Dial = true, s.Interest, s.Dial })
 }
 
 // Alone is a connection without a server, for tests under testing/synctest, which cannot wait for a socket.

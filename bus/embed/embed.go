@@ -90,6 +90,9 @@ func (s *Server) URL() string { return "nats://" + s.cfg.Listen }
 // made or ended while another one did the opposite is noticed 100 ms late.
 func (s *Server) Interest(subject string) int { return s.interest.count(subject) }
 
+// Dial opens a connection to the server that is no socket, for bus.Config.Dial.
+func (s *Server) Dial() (net.Conn, error) { return s.ns.InProcessConn() }
+
 // Shutdown closes all connections and returns when the store is closed and the address is free. It is idempotent.
 func (s *Server) Shutdown() {
 	s.ns.Shutdown()
