@@ -59,9 +59,7 @@ func TestStream(t *testing.T) {
 			}
 			f.Send([]byte("end"), nil) // nothing was answered but the ping
 			read(t, c, "end")
-			if n := e.memory.left.Load(); n != int64(e.limits.Memory) {
-				t.Errorf("memory left = %d, want all %d", n, e.limits.Memory)
-			}
+			e.wantReleased(t)
 		})
 	}
 }

@@ -40,9 +40,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 				sent++
 			}
 			e.wantClosed(t, tt.want)
-			if n := e.memory.left.Load(); n != int64(e.limits.Memory) {
-				t.Errorf("memory left = %d, want all %d", n, e.limits.Memory)
-			}
+			e.wantReleased(t)
 			// Every message was either written or has failed.
 			count := &e.counters[TCP]
 			out, lost := count.messagesOut.Load(), count.sendFailed.Load()

@@ -77,9 +77,7 @@ func TestTLS(t *testing.T) {
 				}
 				write(t, c, "\r\n\r\n")
 				read(t, c, "\r\n")
-				if n := e.memory.left.Load(); n != int64(e.limits.Memory) {
-					t.Errorf("memory left = %d, want all %d", n, e.limits.Memory)
-				}
+				e.wantReleased(t)
 				// The half that the client closes leaves ours open, and our end is told (RFC 8446 6.1).
 				write(t, c, text("last", 0))
 				e.want(t, text("last", 0))
@@ -165,9 +163,7 @@ func TestTLSQueue(t *testing.T) {
 	}
 	e.wantClosed(t, queueFull)
 	f.conn.writers.Wait()
-	if n := e.memory.left.Load(); n != int64(e.limits.Memory) {
-		t.Errorf("memory left = %d, want all %d", n, e.limits.Memory)
-	}
+	e.wantReleased(t)
 }
 
 // selfSigned is a certificate of a client.
@@ -341,9 +337,7 @@ func TestDialTLS(t *testing.T) {
 	refused(e, peer.addr(), "other.example.com")
 	peer.wantClosed(t, noHandshake)
 	refused(peer, e.addr(), "localhost") // it trusts the authorities of the system
-	if n := e.memory.left.Load(); n != int64(e.limits.Memory) {
-		t.Errorf("memory left = %d, want all %d", n, e.limits.Memory)
-	}
+	e.wantReleased(t)
 	for _, p := range []Protocol{WS, WSS} { // W12
 		if _, err := e.Flow(p, peer.addr(), ""); !errors.Is(err, ErrNotDialed) {
 			t.Errorf("Flow(%v) = %v, want %v", p, err, ErrNotDialed)

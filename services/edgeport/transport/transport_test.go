@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -25,6 +26,18 @@ type edge struct {
 type received struct {
 	flow Flow
 	data string
+}
+
+// wantReleased waits until no buffer is in use any more: what was delivered or closed gives its own back a moment later.
+func (e *edge) wantReleased(t *testing.T) {
+	t.Helper()
+	all := int64(e.limits.Memory)
+	for end := time.Now().Add(10 * time.Second); e.memory.left.Load() != all; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Errorf("memory left = %d, want all %d", e.memory.left.Load(), all)
+			return
+		}
+	}
 }
 
 // serve runs a layer until the end of the test. What arrives goes to handle, if there is one, and then to got.

@@ -230,9 +230,7 @@ func TestFrames(t *testing.T) {
 				if tt.answer != "" {
 					p.want(t, fin|pong, tt.answer)
 				}
-				if n := e.memory.left.Load(); n != int64(e.limits.Memory) {
-					t.Errorf("memory left = %d, want all %d", n, e.limits.Memory)
-				}
+				e.wantReleased(t)
 				if f.Valid() { // W10, out; W4: what is no text is binary
 					f.Send([]byte(big), nil)
 					p.want(t, fin|text1, big)
@@ -319,9 +317,7 @@ func TestFrameErrors(t *testing.T) {
 				t.Errorf("%d messages, want none", n)
 			}
 			t.Log("closed after", took)
-			if n := e.memory.left.Load(); n != int64(e.limits.Memory) {
-				t.Errorf("memory left = %d, want all %d", n, e.limits.Memory)
-			}
+			e.wantReleased(t)
 		})
 	}
 	t.Run("W7 close without a code", func(t *testing.T) {
