@@ -77,7 +77,7 @@ func (s *Service) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	return processor.Run(ctx, s.conn, s.ref, s.handle, processor.Options{Log: s.log}, func() {
-		s.log.LogAttrs(ctx, slog.LevelInfo, "connect processor serves", slog.String("ref", s.ref),
+		s.log.LogAttrs(ctx, slog.LevelInfo, "connect processor serves",
 			slog.Int("domains", len(s.dir.domains)), slog.Int("trusted_networks", len(s.trusted)))
 		ready()
 	})
