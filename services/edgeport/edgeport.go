@@ -109,7 +109,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 		Edge:   sipconv.Edge{Ref: e.cfg.Ref, ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Localnets},
 		Timers: transaction.DefaultTimers(),
 	}, e.conn, keys, e.transport, names, e.log)
-	if err := e.observe(); err != nil {
+	if err := e.observe(&names.Counts); err != nil {
 		return err
 	}
 	if err := e.transport.Listen(); err != nil {

@@ -23,7 +23,7 @@ func toAll(clients []*client, q ...int32) decider {
 	return func(r *bus.Request, _ *processorpb.MessageRequest) { r.Reply(bus.Reply{Body: bus.Value(answer)}) }
 }
 
-// fork starts an EdgePort whose calls go to n phones, and a call; it returns the INVITEs that the phones get.
+// fork starts an EdgePort whose calls go to all of the phones, and a call of alice.
 func fork(t *testing.T, conn *bus.Conn, phones []*client, q ...int32) (s *system, alice *client) {
 	t.Helper()
 	alice = udpClient(t)

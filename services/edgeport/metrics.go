@@ -6,6 +6,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/routr-fabric/routr/services/edgeport/resolver"
 )
 
 // counts are what the EdgePort itself counts; its layers have their own.
@@ -13,8 +15,9 @@ type counts struct {
 	malformed atomic.Int64
 }
 
-// observe registers the totals of the proxy and its transactions with the meter, which reads them when it is asked.
-func (e *EdgePort) observe() error {
+// observe registers the totals of the proxy, its transactions and its resolver with the meter, which reads them when it
+// is asked.
+func (e *EdgePort) observe(names *resolver.Counts) error {
 	meter := e.meter
 	requests, err := meter.Int64ObservableCounter("routr.edgeport.requests", metric.WithDescription("SIP requests by what became of them"))
 	if err != nil {
@@ -25,6 +28,10 @@ func (e *EdgePort) observe() error {
 		return err
 	}
 	live, err := meter.Int64ObservableGauge("routr.edgeport.transactions", metric.WithDescription("Live transactions"))
+	if err != nil {
+		return err
+	}
+	lookups, err := meter.Int64ObservableCounter("routr.edgeport.resolver.events", metric.WithDescription("Look-ups of names, and what they took"))
 	if err != nil {
 		return err
 	}
@@ -54,12 +61,24 @@ func (e *EdgePort) observe() error {
 		{events, attr("event", "transport_error"), &tx.TransportErrors},
 		{live, attr("side", "server"), &tx.Servers},
 		{live, attr("side", "client"), &tx.Clients},
+		{lookups, attr("event", "lookup"), &names.Lookups},
+		{lookups, attr("event", "shared"), &names.Shared},
+		{lookups, attr("event", "cached"), &names.Cached},
+		{lookups, attr("event", "refused"), &names.Refused},
+		{lookups, attr("event", "failed"), &names.Failed},
+		{lookups, attr("event", "query"), &names.Queries},
+		{lookups, attr("event", "silent"), &names.Silent},
+		{lookups, attr("event", "tcp"), &names.TCP},
+		{lookups, attr("event", "garbage"), &names.Garbage},
+		{lookups, attr("event", "stale"), &names.Stale},
+		{lookups, attr("event", "evicted"), &names.Evicted},
+		{lookups, attr("event", "deferred"), &names.Deferred},
 	}
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for _, t := range totals {
 			o.ObserveInt64(t.instrument, t.value.Load(), t.label)
 		}
 		return nil
-	}, requests, events, live)
+	}, requests, events, live, lookups)
 	return err
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // answering is a layer that sends everything back.
-func answering(b *testing.B, p Protocol) *Layer {
+func answering(b testing.TB, p Protocol) *Layer {
 	l := New(on(p, "127.0.0.1"), echo, func(Flow) {}, slog.New(slog.DiscardHandler), noop.Meter{})
 	if err := l.Listen(); err != nil {
 		b.Fatal(err)
@@ -194,21 +194,37 @@ func idleMemory(b *testing.B, protocol Protocol, size int) int {
 	return each
 }
 
-// TestClientsOfIdle is no test, but the clients of BenchmarkIdle.
+// TestClientsOfIdle is the clients of BenchmarkIdle, in the process that it starts; else it tries them out, a few of each
+// protocol.
 func TestClientsOfIdle(t *testing.T) {
+	of := os.Getenv("IDLE_CLIENTS")
+	if of == "" {
+		for _, protocol := range []Protocol{TCP, TLS, WS, WSS} {
+			idleClients(t, protocol, 2, 1000, answering(t, protocol).Points()[0].Addr.String())
+		}
+		return
+	}
 	var name, addr string
 	var n, size int
-	if _, err := fmt.Sscan(os.Getenv("IDLE_CLIENTS"), &name, &n, &size, &addr); err != nil {
-		t.Skip("it is run by BenchmarkIdle")
+	if _, err := fmt.Sscan(of, &name, &n, &size, &addr); err != nil {
+		t.Fatalf("IDLE_CLIENTS=%q: %v", of, err)
 	}
 	protocol, _ := ParseProtocol(name)
+	idleClients(t, protocol, n, size, addr)
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// idleClients connects n clients, each of which has had an answer. They stay connected until the test ends.
+func idleClients(t *testing.T, protocol Protocol, n, size int, addr string) {
+	t.Helper()
 	msg := text("a", size)
-	var clients []net.Conn
 	for range n {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { c.Close() })
 		if protocol.Secure() {
 			c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 		}
@@ -216,16 +232,9 @@ func TestClientsOfIdle(t *testing.T) {
 			p, _ := ask(t, c, handshake+offer+"\r\n")
 			write(t, p, frame(fin|text1, msg))
 			p.want(t, fin|text1, msg)
-			c = p
 		} else {
 			write(t, c, msg)
 			read(t, c, msg)
 		}
-		clients = append(clients, c)
-	}
-	fmt.Println("ready")
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	for _, c := range clients {
-		c.Close()
 	}
 }
