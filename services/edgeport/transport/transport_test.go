@@ -168,12 +168,16 @@ func (e *edge) want(t *testing.T, data string) Flow {
 // wantClosed waits for the end of a connection, and compares the reason.
 func (e *edge) wantClosed(t *testing.T, want reason) Flow {
 	t.Helper()
-	f := wait(t, e.closed, "the end of a connection")
+	f := wait(t, e.closed, "the end of a connection") // of what arrives on it; its own end may be a moment later
+	wait(t, f.conn.done, "the reason of that")
 	if got, _ := f.conn.stopped(); got != want {
 		t.Errorf("connection closed for %q, want %q", got, want)
 	}
-	if n := e.counters[f.Protocol()].closed[want].Load(); n == 0 {
-		t.Errorf("closed for %q = %d, want it counted", want, n)
+	count := &e.counters[f.Protocol()].closed[want]
+	for end := time.Now().Add(10 * time.Second); count.Load() == 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("closed for %q = 0, want it counted", want)
+		}
 	}
 	return f
 }
