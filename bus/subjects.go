@@ -23,6 +23,7 @@ const (
 	headerCode     = "Routr-Code"     // Code of a failed reply
 	headerError    = "Routr-Error"    // text of a failed reply
 	headerCopy     = "Routr-Copy"     // a copy for taps of a call that was handed over in process; Serve drops it
+	headerFrom     = "Routr-From"     // who sends a message of a Link: its name, a space, its instance
 	headerTrace    = "traceparent"
 )
 
@@ -57,6 +58,9 @@ const (
 	LocationRemove = "remove"
 )
 
+// SubjectEdgePort is where the EdgePort ref takes the SIP messages that other EdgePorts hand it, by a Link.
+func SubjectEdgePort(ref string) string { return prefix + "edgeport." + Token(ref) }
+
 // SubjectControl is where operators speak to services: drain, taps, bans.
 func SubjectControl(verb string) string { return prefix + "control." + verb }
 
@@ -67,6 +71,9 @@ func SubjectReply(service, id string) string {
 
 // serving is where the responders of subject are present for probes, out of the sight of taps.
 func serving(subject string) string { return "_routr.serving." + subject }
+
+// linking is where a member of a Link is asked whether it is there, out of the sight of taps.
+func linking(name string) string { return "_routr.linking." + Token(name) }
 
 // Every is what to pass to a Subject function in place of a method or a ref, to subscribe to all of them. It is no token
 // of SIP, whose methods may well be "*".

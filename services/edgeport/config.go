@@ -21,7 +21,7 @@ type Config struct {
 	// Kind of the file.
 	Kind string `json:"kind" jsonschema:"required,enum=EdgePort"`
 	// Name of this EdgePort. Bindings refer to it, so two EdgePorts of one system never share it.
-	Ref string `json:"ref" jsonschema:"required,minLength=1"`
+	Ref string `json:"ref" jsonschema:"required,minLength=1,maxLength=64"`
 	// Data about the EdgePort that routing does not use.
 	//
 	// The specification says REQUIRED, but every field in it is optional, and the files that are in use leave it out.
@@ -59,9 +59,18 @@ type Spec struct {
 	// Folder where the EdgePort keeps the certificate that it makes for the transports tls and wss that name none; if
 	// absent it makes another one at each start.
 	DataDir string `json:"dataDir,omitempty"`
+	// How a request gets to a phone that registered at another EdgePort: bus hands it over on the bus, sip sends it to one
+	// of the addresses where that EdgePort listens. Both have to have the same keys.
+	Peering string `json:"peering,omitempty" jsonschema:"enum=bus,enum=sip,default=bus"`
 	// The Message Dispatcher.
 	Processor Processor `json:"processor,omitzero"`
 }
+
+// Ways to another EdgePort.
+const (
+	PeerByBus = "bus"
+	PeerBySIP = "sip"
+)
 
 // Actions for a request whose method is not taken.
 const (
@@ -127,6 +136,7 @@ func Default() Config {
 				"INFO", "UPDATE", "PRACK", "PUBLISH",
 			},
 			UnknownMethodAction: Respond,
+			Peering:             PeerByBus,
 			Transport:           []Transport{{Protocol: "udp", Port: 5060}, {Protocol: "tcp", Port: 5060}},
 		},
 	}

@@ -7,6 +7,7 @@ package edgeport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -85,7 +86,7 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 			return nil, fmt.Errorf("edgeport %s: spec.caFile: %w", cfg.Ref, err)
 		}
 	}
-	e.transport = transport.New(tc, e.receive, func(transport.Flow) {}, log, meter)
+	e.transport = transport.New(tc, e.receive, func(flow transport.Flow) { e.proxy.FlowClosed(flow) }, log, meter)
 	return e, nil
 }
 
@@ -105,10 +106,16 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	defer names.Close()
 	e.proxy = proxy.New(proxy.Config{
 		Methods: spec.Methods, Respond: spec.UnknownMethodAction != Discard,
-		ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Nets(),
+		ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Nets(), PeerBySIP: spec.Peering == PeerBySIP,
 		Edge:   sipconv.Edge{Ref: e.cfg.Ref, ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Localnets},
 		Timers: transaction.DefaultTimers(),
 	}, e.conn, keys, e.transport, names, e.log)
+	link := e.conn.Link(e.cfg.Ref, bus.LinkConfig{
+		Receive: func(ref string, data []byte) { e.take(e.proxy.PeerFlow(ref), data, message.DefaultLimits()) },
+		Gone:    func(ref string) { e.proxy.FlowClosed(e.proxy.PeerFlow(ref)) },
+	})
+	defer link.Close()
+	e.proxy.Linked(link)
 	if err := e.observe(&names.Counts); err != nil {
 		return err
 	}
@@ -116,6 +123,10 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	e.proxy.Listening(e.transport.Points())
+	if err := link.Join(); err != nil {
+		stop()
+		return errors.Join(err, e.transport.Serve(running))
+	}
 
 	var wait sync.WaitGroup
 	wait.Go(func() { e.proxy.Run(running) })
@@ -143,9 +154,11 @@ func (e *EdgePort) Points() []string {
 }
 
 // receive takes one message from a flow, in the order in which they came.
-func (e *EdgePort) receive(flow transport.Flow, data []byte) {
+func (e *EdgePort) receive(flow transport.Flow, data []byte) { e.take(flow, data, e.limits) }
+
+func (e *EdgePort) take(flow transport.Flow, data []byte, limits message.Limits) {
 	m := e.messages.Get().(*message.Message)
-	if err := m.Parse(data, e.limits); err != nil {
+	if err := m.Parse(data, limits); err != nil {
 		e.counts.malformed.Add(1)
 		e.proxy.Malformed(flow, m, err)
 	} else {

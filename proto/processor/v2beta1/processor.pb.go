@@ -403,14 +403,16 @@ type Target struct {
 	Q int32 `protobuf:"varint,2,opt,name=q,proto3" json:"q,omitempty"`
 	// Targets of a lower priority value are tried first.
 	Priority int32 `protobuf:"varint,3,opt,name=priority,proto3" json:"priority,omitempty"`
-	// The EdgePort that owns the flow to the target; empty: the one that asked.
+	// The EdgePort that owns the flow to the target, in at most 64 bytes; empty: the one that asked.
 	EdgePortRef string `protobuf:"bytes,4,opt,name=edge_port_ref,json=edgePortRef,proto3" json:"edge_port_ref,omitempty"`
 	// Where the copy is sent; absent: resolve the uri (RFC 3263).
 	NextHop *NetInterface `protobuf:"bytes,5,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
-	// The flow of the binding (MessageRequest.flow).
+	// The flow of the binding (MessageRequest.flow), in at most 255 bytes.
 	Flow string `protobuf:"bytes,6,opt,name=flow,proto3" json:"flow,omitempty"`
 	// The Path of the binding (RFC 3327), as Route values, in order.
-	Path          []string `protobuf:"bytes,7,rep,name=path,proto3" json:"path,omitempty"`
+	Path []string `protobuf:"bytes,7,rep,name=path,proto3" json:"path,omitempty"`
+	// Where the EdgePort edge_port_ref can be reached by SIP, for EdgePorts that do not hand requests over on the bus.
+	EdgePortAddrs []*NetInterface `protobuf:"bytes,8,rep,name=edge_port_addrs,json=edgePortAddrs,proto3" json:"edge_port_addrs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,6 +496,13 @@ func (x *Target) GetPath() []string {
 	return nil
 }
 
+func (x *Target) GetEdgePortAddrs() []*NetInterface {
+	if x != nil {
+		return x.EdgePortAddrs
+	}
+	return nil
+}
+
 var File_processor_v2beta1_processor_proto protoreflect.FileDescriptor
 
 const file_processor_v2beta1_processor_proto_rawDesc = "" +
@@ -529,7 +538,7 @@ const file_processor_v2beta1_processor_proto_rawDesc = "" +
 	"\x0eremove_headers\x18f \x03(\tR\rremoveHeaders\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdb\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb3\x02\n" +
 	"\x06Target\x12\x10\n" +
 	"\x03uri\x18\x01 \x01(\tR\x03uri\x12\f\n" +
 	"\x01q\x18\x02 \x01(\x05R\x01q\x12\x1a\n" +
@@ -537,7 +546,8 @@ const file_processor_v2beta1_processor_proto_rawDesc = "" +
 	"\redge_port_ref\x18\x04 \x01(\tR\vedgePortRef\x12I\n" +
 	"\bnext_hop\x18\x05 \x01(\v2..fonoster.routr.processor.v2beta1.NetInterfaceR\anextHop\x12\x12\n" +
 	"\x04flow\x18\x06 \x01(\tR\x04flow\x12\x12\n" +
-	"\x04path\x18\a \x03(\tR\x04path*\xbb\x01\n" +
+	"\x04path\x18\a \x03(\tR\x04path\x12V\n" +
+	"\x0fedge_port_addrs\x18\b \x03(\v2..fonoster.routr.processor.v2beta1.NetInterfaceR\redgePortAddrs*\xbb\x01\n" +
 	"\x06Method\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\f\n" +
 	"\bREGISTER\x10\x01\x12\n" +
@@ -601,13 +611,14 @@ var file_processor_v2beta1_processor_proto_depIdxs = []int32{
 	4,  // 9: fonoster.routr.processor.v2beta1.MessageResponse.targets:type_name -> fonoster.routr.processor.v2beta1.Target
 	9,  // 10: fonoster.routr.processor.v2beta1.MessageResponse.add_headers:type_name -> fonoster.routr.sipmessage.v2beta1.Extension
 	1,  // 11: fonoster.routr.processor.v2beta1.Target.next_hop:type_name -> fonoster.routr.processor.v2beta1.NetInterface
-	2,  // 12: fonoster.routr.processor.v2beta1.Processor.ProcessMessage:input_type -> fonoster.routr.processor.v2beta1.MessageRequest
-	3,  // 13: fonoster.routr.processor.v2beta1.Processor.ProcessMessage:output_type -> fonoster.routr.processor.v2beta1.MessageResponse
-	13, // [13:14] is the sub-list for method output_type
-	12, // [12:13] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	1,  // 12: fonoster.routr.processor.v2beta1.Target.edge_port_addrs:type_name -> fonoster.routr.processor.v2beta1.NetInterface
+	2,  // 13: fonoster.routr.processor.v2beta1.Processor.ProcessMessage:input_type -> fonoster.routr.processor.v2beta1.MessageRequest
+	3,  // 14: fonoster.routr.processor.v2beta1.Processor.ProcessMessage:output_type -> fonoster.routr.processor.v2beta1.MessageResponse
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_processor_v2beta1_processor_proto_init() }

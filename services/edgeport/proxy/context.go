@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"strconv"
 
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
@@ -25,6 +26,7 @@ type responseContext struct {
 	first    branch // the place of the only one that most requests have
 	starting bool   // branches are being started: who fails meanwhile does not start the next ones
 	best     final
+	above    []byte          // the Via of the EdgePort that handed the request to us; empty: none did
 	others   []message.Field // the challenges of responses that are not the best one (16.7 step 7)
 }
 
@@ -33,6 +35,9 @@ type branch struct {
 	context *responseContext
 	client  *transaction.Client // nil until the request was forwarded
 	done    bool                // it has its final response, or never gets one
+	peer    string              // the EdgePort that its Route leads to, if that is another one
+	gone    []string            // those that it led to and that are not there
+	bound   bool                // it went on the flow of a binding or of a dialog, or to the EdgePort of one
 	named   *named              // its next hop is a name; nil: an address
 }
 
@@ -58,6 +63,14 @@ func (rc *responseContext) pending() int {
 	return n
 }
 
+// flowGone is the status for a target whose flow is gone: in a dialog the client is told so (RFC 5626 5.3.1).
+func (rc *responseContext) flowGone() int {
+	if rc.inDialog {
+		return 430
+	}
+	return 480
+}
+
 // cancel cancels every branch that is pending, and tries no more.
 func (rc *responseContext) cancel() {
 	rc.untried = nil
@@ -73,14 +86,19 @@ func (rc *responseContext) cancel() {
 func (p *Proxy) Request(tx *transaction.Server, req *message.Message) {
 	rc := &responseContext{server: tx}
 	tx.Context = rc
+	if tx.Flow().Protocol() == transport.Bus {
+		rc.above = bytes.Clone(req.TopVia().Text)
+	}
 	route, status := p.readRoute(tx.Flow(), req)
 	switch {
 	case status != 0:
 		tx.Respond(status, "", nil, nil)
-	case route.signed:
+	case route.signed && !(route.token.opens && p.draining.Load()):
 		p.counts.InDialog.Add(1)
-		rc.inDialog = true
+		rc.inDialog = !route.token.opens
 		p.follow(rc, route)
+	case tx.Flow().Protocol() == transport.Bus && !route.signed:
+		tx.Respond(403, "", nil, nil) // of another version, or with other keys
 	case p.draining.Load():
 		tx.Respond(503, "", retryAfter(req.CallID()), nil)
 	default:
@@ -89,7 +107,7 @@ func (p *Proxy) Request(tx *transaction.Server, req *message.Message) {
 	}
 }
 
-// Cancel is RFC 3261 16.10. A request that was not forwarded yet ends here; its decision will find it closed.
+// Cancel is RFC 3261 16.10, and what happens when who sent the INVITE is gone. A request that was not forwarded yet ends here; its decision will find it closed.
 func (p *Proxy) Cancel(tx *transaction.Server) {
 	rc := tx.Context.(*responseContext)
 	rc.cancelled = true

@@ -20,7 +20,7 @@ func (p *Proxy) dispatch(rc *responseContext) {
 	tx := rc.server
 	req := tx.Request()
 	flow := tx.Flow()
-	request := sipconv.Request(req, &p.cfg.Edge, flow.Remote(), transportOf(flow.Protocol()), connectionID(flow))
+	request := sipconv.Request(req, &p.cfg.Edge, flow.Remote(), transportOf(flow.Protocol()), flowID(flow))
 	p.pending.Add(1)
 	subject := bus.SubjectDispatch(string(req.MethodText()))
 	tx.After(func() {
@@ -29,6 +29,14 @@ func (p *Proxy) dispatch(rc *responseContext) {
 			p.pending.Add(-1)
 		})
 	})
+}
+
+// flowID is what a binding keeps of flow. Only a REGISTER makes one, and the ID of a UDP flow takes time to write.
+func flowID(flow transport.Flow) string {
+	if flow.Protocol() == transport.UDP {
+		return ""
+	}
+	return flow.ID()
 }
 
 // decided takes the answer of the bus: a response, a target, or a changed request.

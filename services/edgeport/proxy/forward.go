@@ -31,20 +31,31 @@ type copyOf struct {
 	path   []string
 	sent   *processorpb.MessageRequest
 	answer *processorpb.MessageResponse
-	direct bool // the next hop is the one that the new Request-URI names
-	record bool // put in a Record-Route
+	hand   token // the Route that hands the request to another EdgePort
+	direct bool  // the next hop is the one that the new Request-URI names
+	record bool  // put in a Record-Route
 	token  token
 }
 
-// follow forwards a request of a dialog along its Route.
+// follow forwards a request along its Route.
 func (p *Proxy) follow(rc *responseContext, r route) {
-	b := rc.add()
-	to, err := p.nextHop(rc.server.Request(), r)
+	p.followOn(rc.add(), r)
+}
+
+func (p *Proxy) followOn(b *branch, r route) {
+	b.peer = r.peer
+	req := b.context.server.Request()
+	to, err := p.nextHop(req, r)
 	if err != nil {
 		p.failed(b, 404)
 		return
 	}
-	p.forward(b, to, copyOf{route: r})
+	c := copyOf{route: r}
+	if r.token.opens { // it forms a dialog here as well
+		c.record = records(b.context.server.Method)
+		c.direct = to.flow == "" && req.Count(message.KindRoute) == r.popped
+	}
+	p.forward(b, to, c)
 }
 
 // forwardTo forwards a request as a processor decided: to the targets it named, or as it changed the request.
@@ -95,18 +106,18 @@ func (p *Proxy) tryNext(rc *responseContext) {
 
 // forwardToTarget forwards the request to one target.
 func (p *Proxy) forwardToTarget(b *branch, t *processorpb.Target) {
-	to, err := targetAddress(t)
+	rc := b.context
+	c := p.decidedCopy(rc)
+	to, err := p.targetAddress(t, &c)
 	if err != nil {
 		p.failed(b, 480)
 		return
 	}
-	rc := b.context
-	c := p.decidedCopy(rc)
 	// The sender's own Route set ends here: only names of ours were in it, or what a stranger would have liked us to send
 	// to.
 	c.route.popped = rc.server.Request().Count(message.KindRoute)
 	c.uri, c.path = t.Uri, t.Path
-	c.direct = t.Flow == "" && t.NextHop == nil && len(t.Path) == 0
+	c.direct = t.Flow == "" && t.NextHop == nil && len(t.Path) == 0 && c.hand.edge == ""
 	p.forward(b, to, c)
 }
 
@@ -185,18 +196,17 @@ func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
 	switch {
 	case errors.Is(err, errOurselves):
 		return 482
-	case errors.Is(err, errFlowGone) && rc.inDialog:
-		return 430 // RFC 5626 5.3.1
 	case errors.Is(err, errFlowGone):
-		return 480
+		return rc.flowGone()
 	case err != nil:
 		p.log.Debug("no flow to the next hop", "err", err)
 		return 503
 	}
 	c.request, c.from, c.to, c.branch = tx.Request(), tx.Flow(), flow, tx.NewBranch()
 	if c.record {
-		c.token = dialogToken(&c, to)
+		c.token = p.dialogToken(&c, to)
 	}
+	b.bound = to.peer != "" || to.flow != "" && flow.Protocol().Reliable() && flow.ID() == to.flow
 	s := p.scratch.Get().(*scratch)
 	p.write(s, c)
 	data := append(make([]byte, 0, len(s.buf)), s.buf...)
@@ -235,10 +245,11 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 	if c.uri != "" {
 		e.SetRequestURI(requestURI(c.uri)) // step 2
 	}
-	if n, ok := m.MaxForwards(); ok { // step 3
-		e.SetMaxForwards(n - 1)
-	} else {
+	handed := c.from.Protocol() == transport.Bus // by another EdgePort: with it we are one hop
+	if n, ok := m.MaxForwards(); !ok {           // step 3
 		e.SetMaxForwards(70)
+	} else if !handed {
+		e.SetMaxForwards(n - 1)
 	}
 	i := 0
 	for v := range m.Values(message.KindRoute) { // 16.4
@@ -250,6 +261,10 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 	for _, path := range slices.Backward(c.path) { // RFC 3327 5.5
 		e.InsertTop(message.KindRoute, []byte(path))
 	}
+	if c.hand.edge != "" {
+		s.text = p.appendHandRoute(s.text[:0], c.hand, c.to, m.CallID())
+		e.InsertTop(message.KindRoute, s.text)
+	}
 	if c.record { // step 4
 		var space [tokenText]byte
 		token := p.appendToken(space[:0], c.token, m.CallID())
@@ -257,12 +272,18 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 		in := len(s.text)
 		s.text = p.appendRecordRoute(s.text, c.to, token)
 		// RFC 5658: where the sides differ, each finds the address that it can reach. The callee's is on top.
-		if !bytes.Equal(s.text[:in], s.text[in:]) {
+		if in > 0 && !bytes.Equal(s.text[:in], s.text[in:]) {
 			e.InsertTop(message.KindRecordRoute, s.text[:in])
 		}
-		e.InsertTop(message.KindRecordRoute, s.text[in:])
+		if in < len(s.text) {
+			e.InsertTop(message.KindRecordRoute, s.text[in:])
+		}
 	}
 	for v := range m.Values(message.KindVia) { // 18.2.1
+		if handed {
+			e.RemoveValue(v) // the other EdgePort knows it, see relay
+			break
+		}
 		s.text = transaction.AppendVia(s.text[:0], c.from, m)
 		e.ReplaceValue(v, s.text)
 		break
@@ -276,6 +297,9 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 }
 
 func (p *Proxy) appendVia(dst []byte, flow transport.Flow, branch transaction.Branch) []byte {
+	if flow.Protocol() == transport.Bus {
+		return branch.Append(append(dst, "SIP/2.0/BUS edgeport.invalid;branch="...))
+	}
 	host, port := p.advertised(flow)
 	dst = append(dst, "SIP/2.0/"...)
 	dst = append(dst, flow.Protocol().String()...)
@@ -285,7 +309,11 @@ func (p *Proxy) appendVia(dst []byte, flow transport.Flow, branch transaction.Br
 	return branch.Append(dst)
 }
 
+// appendRecordRoute appends nothing for the side of another EdgePort, which puts in its own.
 func (p *Proxy) appendRecordRoute(dst []byte, flow transport.Flow, token []byte) []byte {
+	if flow.Protocol() == transport.Bus {
+		return dst
+	}
 	host, port := p.advertised(flow)
 	dst = append(dst, "<sip:"...)
 	dst = append(dst, token...)
@@ -329,15 +357,22 @@ func records(method message.Method) bool {
 }
 
 // dialogToken is what the two sides' later requests need (see token).
-func dialogToken(c *copyOf, to address) token {
+func (p *Proxy) dialogToken(c *copyOf, to address) token {
 	t := token{callerTag: tagHash(c.request.FromTag())}
-	contact, _ := c.request.Get(message.KindContact)
-	name, err := message.ParseNameAddr(contact)
-	if err != nil || !reachable(name.URI, c.from) {
-		t.caller = hopOf(c.from)
+	if c.from.Protocol() == transport.Bus || c.to.Protocol() == transport.Bus {
+		t.edge = p.cfg.Edge.Ref
 	}
-	if to.flow != "" && to.flow == c.to.ID() || !c.direct && !c.to.Protocol().Reliable() && !reachable([]byte(c.uri), c.to) {
-		t.callee = hopOf(c.to)
+	contact, _ := c.request.Get(message.KindContact)
+	if name, err := message.ParseNameAddr(contact); err != nil || !reachable(name.URI, c.from) {
+		t.caller = c.from.ID()
+	}
+	uri := []byte(c.uri)
+	if len(uri) == 0 {
+		uri = c.request.RequestURI()
+	}
+	if c.to.Protocol().Reliable() && to.flow != "" && to.flow == c.to.ID() ||
+		!c.direct && !c.to.Protocol().Reliable() && !reachable(uri, c.to) {
+		t.callee = c.to.ID()
 	}
 	return t
 }
@@ -350,16 +385,13 @@ func reachable(contact []byte, flow transport.Flow) bool {
 }
 
 // targetAddress is where a target is reached: on its flow while that lives, else as its URI says; without a flow at the
-// next hop that the processor names, at its Path, or as its URI says.
-func targetAddress(t *processorpb.Target) (address, error) {
+// next hop that the processor names, at its Path, or as its URI says. What another EdgePort has bound is handed to it.
+func (p *Proxy) targetAddress(t *processorpb.Target, c *copyOf) (address, error) {
 	switch {
+	case t.EdgePortRef != "" && t.EdgePortRef != p.cfg.Edge.Ref:
+		return p.peerAddress(t, c)
 	case t.Flow != "":
-		to, err := uriAddress([]byte(t.Uri))
-		if err != nil { // as of a browser, which can be reached on its connection alone
-			to, err = address{only: true}, nil
-		}
-		to.flow = t.Flow
-		return to, err
+		return bindingAddress(t.Flow, []byte(t.Uri)), nil
 	case t.NextHop != nil:
 		return interfaceAddress(t.NextHop)
 	case len(t.Path) > 0:

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/routr-fabric/routr/services/edgeport/message"
@@ -16,8 +17,9 @@ type address struct {
 	addr     netip.AddrPort
 	name     resolver.Query // a name still to be resolved, if it has a Host; addr is nothing then
 	server   string         // the name that was resolved to addr: what the certificate there has to be for
-	flow     string         // the connection to use; empty: any
-	only     bool           // that connection and no other: its far end cannot be dialled
+	flow     string         // the flow to use; empty: any
+	only     bool           // that flow and no other: its far end cannot be dialled
+	peer     string         // another EdgePort, by the bus; the rest is nothing then
 }
 
 var (
@@ -28,13 +30,15 @@ var (
 
 // route is what the Route header of a request says to this EdgePort.
 type route struct {
-	popped int  // how many values at the top name us, and go (RFC 3261 16.4)
-	signed bool // one of them is a Record-Route of ours
-	token  token
+	popped int    // how many values at the top name us, and go (RFC 3261 16.4)
+	signed bool   // one of them, or the one below, is a Record-Route of ours
+	token  token  // the last of those
+	peer   string // the EdgePort that has to route it, as the value below says
 }
 
-// readRoute reads the Route values at the top that name us. A status other than 0 refuses the request.
-func (p *Proxy) readRoute(flow transport.Flow, m *message.Message) (r route, status int) {
+// readRoute reads the Route values at the top that name us, or one of the EdgePorts gone, in whose place we are then.
+// A status other than 0 refuses the request.
+func (p *Proxy) readRoute(flow transport.Flow, m *message.Message, gone ...string) (r route, status int) {
 	for v := range m.Values(message.KindRoute) {
 		name, err := message.ParseNameAddr(v.Text)
 		if err != nil {
@@ -44,12 +48,18 @@ func (p *Proxy) readRoute(flow transport.Flow, m *message.Message) (r route, sta
 		if err != nil {
 			return r, 400
 		}
-		if !p.isUs(flow, &uri) { // whatever its token: all EdgePorts have the same keys
-			break
+		t, signed := p.readToken(uri.User, m.CallID())
+		// Without a To tag a request is in no dialog, and would begin one that nobody has decided on.
+		signed = signed && t.opens == (len(m.ToTag()) == 0)
+		switch {
+		case signed && t.edge != "" && t.edge != p.cfg.Edge.Ref && !slices.Contains(gone, t.edge):
+			r.peer, r.signed = t.edge, true
+			return r, 0
+		case !(signed && t.edge != "") && !p.isUs(flow, &uri): // whatever its token: all EdgePorts have the same keys
+			return r, 0
 		}
-		// Of several tokens (RFC 5658 puts in two) the last is the nearest to where the request goes. Without a To tag a
-		// request is in no dialog, and would begin one that nobody has decided on.
-		if t, ok := p.readToken(uri.User, m.CallID()); ok && len(m.ToTag()) > 0 {
+		// Of several tokens (RFC 5658 puts in two) the last is the nearest to where the request goes.
+		if signed {
 			r.token, r.signed = t, true
 		}
 		r.popped++
@@ -60,25 +70,44 @@ func (p *Proxy) readRoute(flow transport.Flow, m *message.Message) (r route, sta
 // nextHop is RFC 3261 16.6 step 6 and 7 for a request that follows its Route: the next Route, else the flow that the
 // token has for this direction, else the Request-URI.
 func (p *Proxy) nextHop(m *message.Message, r route) (address, error) {
+	if r.peer != "" {
+		return address{peer: r.peer}, nil
+	}
+	flow := r.token.caller
+	if tagHash(m.FromTag()) == r.token.callerTag || r.token.opens {
+		flow = r.token.callee
+	}
+	uri, last := m.RequestURI(), true
 	i := 0
 	for v := range m.Values(message.KindRoute) {
-		if i++; i <= r.popped {
-			continue
+		if i++; i > r.popped {
+			name, err := message.ParseNameAddr(v.Text)
+			if err != nil {
+				return address{}, err
+			}
+			uri, last = name.URI, false
+			break
 		}
-		name, err := message.ParseNameAddr(v.Text)
-		if err != nil {
-			return address{}, err
-		}
-		return uriAddress(name.URI)
 	}
-	to := r.token.caller
-	if tagHash(m.FromTag()) == r.token.callerTag {
-		to = r.token.callee
+	switch {
+	case r.token.opens && flow != "":
+		return bindingAddress(flow, uri), nil
+	case last && flow != "":
+		return address{flow: flow, only: true}, nil
+	default:
+		return uriAddress(uri)
 	}
-	if to.valid() {
-		return address{protocol: to.protocol, addr: to.remote, flow: to.id, only: to.id != ""}, nil
+}
+
+// bindingAddress is where a binding is reached: on its flow while that lives, else as its URI says, which a browser's
+// does not.
+func bindingAddress(flow string, uri []byte) address {
+	to, err := uriAddress(uri)
+	if err != nil {
+		to = address{only: true}
 	}
-	return uriAddress(m.RequestURI())
+	to.flow = flow
+	return to
 }
 
 // uriAddress is the first part of RFC 3263 4: what the URI itself says about where to send.
@@ -136,6 +165,9 @@ func (a address) at(q resolver.Query) (address, error) {
 
 // connect is a flow to a. It does not wait: a connection that must be made first takes what is sent meanwhile.
 func (p *Proxy) connect(a address) (transport.Flow, error) {
+	if a.peer != "" {
+		return p.peers.flow(a.peer), nil
+	}
 	if a.flow != "" {
 		if flow, ok := p.transport.Lookup(a.flow); ok {
 			return flow, nil

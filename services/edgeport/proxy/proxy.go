@@ -2,6 +2,8 @@
 // layer hands up. Where a request outside a dialog goes is decided on the bus; the rest of a dialog is routed by the
 // signed Route that the proxy put into it (token.go), with no dialog state and no question to anyone.
 //
+// What goes to a phone that another EdgePort has bound is handed to that one (peer.go).
+//
 // The way of a request: Receive (what every receiver refuses), Request (Route, 16.4), dispatch and decided (16.5),
 // forward (16.6), and back: Response (16.7), Failed (16.8, 16.9), Cancel (16.10), Ack (16.11).
 //
@@ -35,6 +37,7 @@ type Config struct {
 	Respond       bool     // answer an unknown method with 405, instead of discarding it
 	ExternalAddrs []string // what the world outside Localnets reaches us by; the first is advertised
 	Localnets     []netip.Prefix
+	PeerBySIP     bool         // hand requests to other EdgePorts by SIP, and not by the bus
 	Edge          sipconv.Edge // what every MessageRequest is stamped with
 	Timers        transaction.Timers
 }
@@ -52,6 +55,7 @@ type Proxy struct {
 	macs      sync.Pool // of *mac
 	scratch   sync.Pool // of *scratch
 	resolver  *resolver.Resolver
+	peers     peers
 	ackSeed   maphash.Seed // of the branches of ACKs
 	points    []transport.Listen
 	own       []netip.AddrPort // what points stand for: every address of ours, with those that localnets gives us
@@ -82,6 +86,7 @@ type scratch struct {
 // New makes a proxy that sends by tr, which must not deliver messages to it before Listening was called.
 func New(cfg Config, conn *bus.Conn, keys *bus.Keys, tr *transport.Layer, names *resolver.Resolver, log *slog.Logger) *Proxy {
 	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, resolver: names, log: log, methods: map[string]bool{}, ackSeed: maphash.MakeSeed()}
+	p.peers.known = make(map[string]*transport.Peer)
 	allow := slices.Clone(cfg.Methods)
 	if slices.Contains(allow, "INVITE") { // and what a call cannot be without
 		for _, m := range []string{"ACK", "BYE", "CANCEL"} {
@@ -158,7 +163,8 @@ func (p *Proxy) Receive(flow transport.Flow, m *message.Message) {
 		p.layer.Receive(flow, m)
 		return
 	}
-	if m.Method() != message.ACK && m.Method() != message.CANCEL && p.refuse(flow, m) {
+	// What another EdgePort hands over has been let in there.
+	if m.Method() != message.ACK && m.Method() != message.CANCEL && flow.Protocol() != transport.Bus && p.refuse(flow, m) {
 		return
 	}
 	p.layer.Receive(flow, m)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/routr-fabric/routr/services/edgeport/message"
 	"github.com/routr-fabric/routr/services/edgeport/transaction"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
 // final is a final response that may go back: one that was received, as it would be relayed, or a status of our own.
@@ -36,6 +37,10 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	if status == 503 && p.failOver(b) {
 		return
 	}
+	if status == 430 && client.Flow().Protocol() == transport.Bus {
+		p.failed(b, rc.flowGone()) // at the other EdgePort
+		return
+	}
 	b.done = true
 	if status == 401 || status == 407 {
 		rc.keepChallenges(resp)
@@ -50,10 +55,14 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 // Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.
 func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
 	b, status := client.Context.(*branch), 408
-	if cause == transaction.TransportError {
+	switch {
+	case cause != transaction.TransportError:
+	case !b.bound:
 		status = 503
+	default:
+		status = b.context.flowGone()
 	}
-	if !p.failOver(b) {
+	if !p.failOver(b) && !p.goAround(b, cause) {
 		p.failed(b, status)
 	}
 }
@@ -91,17 +100,22 @@ func (p *Proxy) conclude(rc *responseContext) {
 
 // offer keeps a final response if it is better than what there is. data is copied only where it has to stay.
 func (rc *responseContext) offer(status int, data []byte) {
-	if !rc.server.Open() || rc.best.status != 0 && preference(status) >= preference(rc.best.status) {
+	next := final{status: status, data: data}
+	if !rc.server.Open() || rc.best.status != 0 && next.preference() >= rc.best.preference() {
 		return
 	}
-	rc.best = final{status: status, data: slices.Clone(data)}
+	next.data = slices.Clone(data)
+	rc.best = next
 }
 
 // preference orders final responses, the best one lowest (16.7 step 6): 6xx, then the lowest class, and in it what tells
-// the client how to do better; a 503 and a timeout tell least.
-func preference(status int) int {
+// the client how to do better; a 503, a timeout and what we say for a target that was not reached tell least.
+func (f final) preference() int {
+	status := f.status
 	class := status / 100 * 10
 	switch {
+	case f.data == nil:
+		return class + 2
 	case class == 60:
 		return 0
 	case status == 401 || status == 407 || status == 415 || status == 420 || status == 484:
@@ -175,6 +189,8 @@ func (p *Proxy) relay(rc *responseContext, resp *message.Message, send func(data
 		}
 		s.text = transaction.AppendVia(s.text[:0], rc.server.Flow(), req)
 		s.edit.InsertTop(message.KindVia, s.text)
+	} else if len(rc.above) > 0 {
+		s.edit.InsertTop(message.KindVia, rc.above) // which our copy of the request did not show
 	}
 	s.buf = s.edit.Append(s.buf[:0])
 	send(s.buf)

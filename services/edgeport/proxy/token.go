@@ -6,9 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"hash"
-	"net/netip"
-
-	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
 // token is what a Record-Route of ours says to ourselves, in the user part of its URI: how to route the rest of the
@@ -20,39 +17,22 @@ import (
 // here.
 type token struct {
 	callerTag uint32 // of the dialog-forming request's From tag: which way a request goes
-	caller    hop    // the flow to the caller; zero: its Contact will do
-	callee    hop    // the flow to the callee; zero: its Contact will do
+	caller    string // the ID of the flow to the caller; empty: its Contact will do
+	callee    string // the ID of the flow to the callee; empty: its Contact will do
+	edge      string // the EdgePort that has to route it; empty: the one that the URI names
+	opens     bool   // it is for one request outside a dialog, which another EdgePort hands to edge (peer.go)
 }
 
-// hop is a flow that can be named in a token.
-type hop struct {
-	protocol transport.Protocol
-	remote   netip.AddrPort
-	id       string // of the connection; empty for UDP
-}
-
-func hopOf(flow transport.Flow) hop {
-	return hop{protocol: flow.Protocol(), remote: flow.Remote(), id: connectionID(flow)}
-}
-
-// connectionID is the ID of flow, and empty for UDP, whose addresses say as much.
-func connectionID(flow transport.Flow) string {
-	if flow.Protocol() == transport.UDP {
-		return ""
-	}
-	return flow.ID()
-}
-
-func (h hop) valid() bool { return h.remote.IsValid() }
-
-// The text of a token is the base64url form of: version, flags, if a hop follows the caller's tag, the hops, and the
-// first ten bytes of the HMAC-SHA256 over all that and the Call-ID.
+// The text of a token is the base64url form of: version, flags, then what the flags tell of - the caller's tag, the flows,
+// the EdgePort - and the first ten bytes of the HMAC-SHA256 over all that and the Call-ID.
 const (
-	tokenVersion = 1
+	tokenVersion = 2
 	macSize      = 10
 	hasCaller    = 1
 	hasCallee    = 2
-	maxToken     = 160 // of a valid token's bytes; two connections to IPv6 addresses take less
+	hasEdge      = 4
+	opens        = 8
+	maxToken     = 448 // of a valid token's bytes; two UDP flows between IPv6 addresses with zones take less
 	tokenText    = (maxToken*8 + 5) / 6
 )
 
@@ -86,16 +66,20 @@ func (p *Proxy) appendToken(dst []byte, t token, callID []byte) []byte {
 	m := p.mac(p.keys.Current())
 	defer p.macs.Put(m)
 	b := append(m.buf[:0], tokenVersion, 0)
-	if t.caller.valid() || t.callee.valid() {
+	if t.opens {
+		b[1] |= opens
+	}
+	if t.caller != "" || t.callee != "" {
 		b = binary.BigEndian.AppendUint32(b, t.callerTag)
 	}
-	if t.caller.valid() {
-		b[1] |= hasCaller
-		b = t.caller.append(b)
-	}
-	if t.callee.valid() {
-		b[1] |= hasCallee
-		b = t.callee.append(b)
+	for _, part := range [...]struct {
+		flag byte
+		text string
+	}{{hasCaller, t.caller}, {hasCallee, t.callee}, {hasEdge, t.edge}} {
+		if part.text != "" {
+			b[1] |= part.flag
+			b = append(append(b, byte(len(part.text))), part.text...)
+		}
 	}
 	b = append(b, m.of(b, callID)...)
 	return tokenEncoding.AppendEncode(dst, b)
@@ -127,52 +111,26 @@ func (p *Proxy) readToken(text, callID []byte) (t token, ok bool) {
 func parseToken(b []byte) (t token, ok bool) {
 	flags := b[1]
 	b = b[2:]
+	t.opens = flags&opens != 0
 	if flags&(hasCaller|hasCallee) != 0 {
 		if len(b) < 4 {
 			return token{}, false
 		}
 		t.callerTag, b = binary.BigEndian.Uint32(b), b[4:]
 	}
-	if flags&hasCaller != 0 {
-		if t.caller, b, ok = parseHop(b); !ok {
+	for _, part := range [...]struct {
+		flag byte
+		text *string
+	}{{hasCaller, &t.caller}, {hasCallee, &t.callee}, {hasEdge, &t.edge}} {
+		if flags&part.flag == 0 {
+			continue
+		}
+		if len(b) == 0 || len(b) <= int(b[0]) {
 			return token{}, false
 		}
-	}
-	if flags&hasCallee != 0 {
-		if t.callee, b, ok = parseHop(b); !ok {
-			return token{}, false
-		}
+		*part.text, b = string(b[1:1+b[0]]), b[1+b[0]:]
 	}
 	return t, len(b) == 0
-}
-
-func (h hop) append(b []byte) []byte {
-	addr := h.remote.Addr().AsSlice()
-	b = append(b, byte(h.protocol), byte(len(addr)))
-	b = append(b, addr...)
-	b = binary.BigEndian.AppendUint16(b, h.remote.Port())
-	b = append(b, byte(len(h.id)))
-	return append(b, h.id...)
-}
-
-func parseHop(b []byte) (h hop, rest []byte, ok bool) {
-	if len(b) < 2 {
-		return hop{}, nil, false
-	}
-	h.protocol = transport.Protocol(b[0])
-	n := int(b[1])
-	b = b[2:]
-	if len(b) < n+3 {
-		return hop{}, nil, false
-	}
-	addr, ok := netip.AddrFromSlice(b[:n])
-	h.remote = netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[n:]))
-	n, b = int(b[n+2]), b[n+3:]
-	if !ok || len(b) < n {
-		return hop{}, nil, false
-	}
-	h.id = string(b[:n])
-	return h, b[n:], true
 }
 
 // tagHash is what a token keeps of a From tag. It need not be secret: it only tells two tags of one dialog apart.

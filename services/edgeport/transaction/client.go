@@ -14,10 +14,10 @@ type Client struct {
 	cancel   cancelState
 	shard    *shard
 	id       uint64 // the number in the branch; one more for the CANCEL of an INVITE
-	flow     transport.Flow
 	interval uint64 // ticks to the next retransmission (Timers A, E)
 	end      uint64 // tick at which the state ends (Timers B, F, C, D, K, M)
 	timer    timer
+	rider           // on the flow that the request went on
 	request  []byte // as sent; once an INVITE is completed, the ACK
 }
 
@@ -39,9 +39,10 @@ func (tx *Server) Forward(branch Branch, flow transport.Flow, data []byte, conte
 }
 
 func (s *shard) newClient(id uint64, method message.Method, flow transport.Flow, data []byte, context any) *Client {
-	tx := &Client{Method: method, Context: context, shard: s, id: id, flow: flow, request: data, interval: s.layer.t1}
-	tx.timer.owner = tx
+	tx := &Client{Method: method, Context: context, shard: s, id: id, rider: rider{flow: flow}, request: data, interval: s.layer.t1}
+	tx.timer.owner, tx.rider.owner = tx, tx
 	s.clients[id] = tx
+	s.riders.board(&tx.rider)
 	s.layer.counts.Clients.Add(1)
 	now := s.wheel.now + 1
 	tx.end = now + s.layer.t64 // Timers B, F
@@ -148,6 +149,7 @@ func (tx *Client) finish(to state, hold uint64) {
 		hold = 0
 	}
 	tx.state = to
+	tx.shard.riders.leave(&tx.rider)
 	tx.end = tx.shard.wheel.now + 1 + hold
 	tx.shard.wheel.set(&tx.timer, tx.end)
 }
@@ -195,6 +197,7 @@ func (tx *Client) fail(cause Cause) {
 func (tx *Client) terminate() {
 	s := tx.shard
 	s.wheel.stop(&tx.timer)
+	s.riders.leave(&tx.rider)
 	delete(s.clients, tx.id)
 	tx.state, tx.request, tx.Context = terminated, nil, nil
 	s.layer.counts.Clients.Add(-1)

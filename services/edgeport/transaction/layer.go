@@ -29,7 +29,8 @@ type User interface {
 	Request(tx *Server, req *message.Message)
 	// Ack is told of an ACK that ends no server transaction: it acknowledges a 2xx, and goes end to end.
 	Ack(flow transport.Flow, ack *message.Message)
-	// Cancel is told that the client cancels tx, which has no final response yet. The CANCEL itself is answered.
+	// Cancel is told that the client cancels tx, which has no final response yet; the CANCEL itself is answered. Or that
+	// the connection or the EdgePort that brought tx is gone: nobody would hear the answer, so no phone is to ring for it.
 	Cancel(tx *Server)
 	// Response is told of every response that RFC 3261 17.1 passes to the transaction user: each provisional, one final,
 	// and each 2xx to an INVITE. Responses to a CANCEL stay in the layer.
@@ -44,7 +45,7 @@ type Cause uint8
 const (
 	// Timeout: no final response came in time (Timers B, F, C).
 	Timeout Cause = iota
-	// TransportError: the request could not be sent (RFC 3261 17.1.4).
+	// TransportError: the request could not be sent (RFC 3261 17.1.4), or the flow that it went on is gone.
 	TransportError
 )
 
@@ -91,6 +92,7 @@ type shard struct {
 	mu      sync.Mutex
 	servers map[serverKey]*Server
 	clients map[uint64]*Client // by the number in our branch; an INVITE's CANCEL by that number + 1
+	riders  riders
 	wheel   wheel
 	rand    *rand.ChaCha8
 	buf     []byte   // scratch of whoever holds the lock
@@ -107,7 +109,7 @@ func New(user User, timers Timers) *Layer {
 		s := &l.shards[i]
 		var seed [32]byte
 		_, _ = crand.Read(seed[:]) // it never fails
-		*s = shard{layer: l, servers: map[serverKey]*Server{}, clients: map[uint64]*Client{}, rand: rand.NewChaCha8(seed)}
+		*s = shard{layer: l, servers: map[serverKey]*Server{}, clients: map[uint64]*Client{}, riders: riders{}, rand: rand.NewChaCha8(seed)}
 	}
 	return l
 }

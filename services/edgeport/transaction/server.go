@@ -28,20 +28,21 @@ type Server struct {
 	port     uint16 // to which responses go over UDP
 	shard    *shard
 	key      serverKey
-	flow     transport.Flow // on which the request came
-	interval uint64         // ticks to the next retransmission (Timer G)
-	end      uint64         // tick at which the state ends (Timers H, I, J, L)
+	interval uint64 // ticks to the next retransmission (Timer G)
+	end      uint64 // tick at which the state ends (Timers H, I, J, L)
 	timer    timer
+	rider    // on the flow on which the request came
 	request  *message.Message
 	response []byte // the last response, for retransmissions
 }
 
 func (s *shard) newServer(key serverKey, flow transport.Flow, m *message.Message) {
-	tx := &Server{Method: m.Method(), shard: s, key: key, flow: flow, port: replyPort(flow, m.TopVia()), state: proceeding, request: m.Clone()}
-	tx.timer.owner = tx
+	tx := &Server{Method: m.Method(), shard: s, key: key, rider: rider{flow: flow}, port: replyPort(flow, m.TopVia()), state: proceeding, request: m.Clone()}
+	tx.timer.owner, tx.rider.owner = tx, tx
 	s.servers[key] = tx
 	s.layer.counts.Servers.Add(1)
 	if tx.Method == message.INVITE {
+		s.riders.board(&tx.rider)
 		tx.Respond(100, "", nil, nil) // 17.2.1: at once, as the decision may take longer than 200 ms
 	} else {
 		s.wheel.set(&tx.timer, s.wheel.now+1+7*s.layer.t1) // RFC 4320 4.1: when the client's Timer E reaches T2
@@ -101,6 +102,7 @@ func (tx *Server) Send(status int, data []byte) {
 		return
 	}
 	tx.transmit(data)
+	s.riders.leave(&tx.rider)
 	now := s.wheel.now + 1
 	switch {
 	case tx.Method == message.INVITE && status/100 == 2:
@@ -167,6 +169,7 @@ func (tx *Server) expire(now uint64) {
 
 func (tx *Server) terminate() {
 	tx.shard.wheel.stop(&tx.timer)
+	tx.shard.riders.leave(&tx.rider)
 	delete(tx.shard.servers, tx.key)
 	tx.state, tx.request, tx.response, tx.Context = terminated, nil, nil, nil
 	tx.shard.layer.counts.Servers.Add(-1)
@@ -200,6 +203,9 @@ func replyFlow(flow transport.Flow, port uint16) transport.Flow {
 // AppendVia appends the top Via of req with what the receiver of the request adds to it (RFC 3261 18.2.1, RFC 3581 4).
 func AppendVia(dst []byte, flow transport.Flow, req *message.Message) []byte {
 	source := flow.Remote()
+	if !source.IsValid() { // from another EdgePort, which has done that
+		return append(dst, req.TopVia().Text...)
+	}
 	return message.AppendVia(dst, req.TopVia(), source.Addr(), source.Port())
 }
 

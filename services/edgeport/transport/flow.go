@@ -16,33 +16,43 @@ var ErrNotDialed = errors.New("a WebSocket is opened by its client")
 // maxZone is how long the zone of an address may be. No system has longer names of interfaces.
 const maxZone = 40
 
-// Flow is a path to one peer (RFC 5626): for UDP a socket of ours and a remote address, for the others one connection.
+// Flow is a path to one peer (RFC 5626): for UDP a socket of ours and a remote address, for the others one connection,
+// and to another EdgePort the bus.
 // It is a value, comparable, and its zero value is no flow; it may outlive its connection. Its methods may be called
 // from any goroutine, and all but Valid only on a valid flow.
 type Flow struct {
 	socket *socket
 	peer   netip.AddrPort // with socket
 	conn   *conn
+	far    *Peer
 }
 
 // Valid says whether f is a flow at all; whether its connection lives Send will tell.
-func (f Flow) Valid() bool { return f.socket != nil || f.conn != nil }
+func (f Flow) Valid() bool { return f.socket != nil || f.conn != nil || f.far != nil }
 
 // Protocol is the transport of f.
 func (f Flow) Protocol() Protocol {
-	if f.conn != nil {
+	switch {
+	case f.conn != nil:
 		return f.conn.protocol
+	case f.far != nil:
+		return Bus
+	default:
+		return UDP
 	}
-	return UDP
 }
 
 // Local is our address of the flow, never the unspecified one. The port of a connection that we opened is an ephemeral
 // one, and 0 until the connection stands.
 func (f Flow) Local() netip.AddrPort {
-	if f.conn != nil {
+	switch {
+	case f.conn != nil:
 		return *f.conn.local.Load()
+	case f.far != nil:
+		return netip.AddrPort{}
+	default:
+		return f.socket.local
 	}
-	return f.socket.local
 }
 
 // Remote is the peer's address, that of the packet or the connection and nothing that the peer says of itself.
@@ -56,17 +66,21 @@ func (f Flow) Remote() netip.AddrPort {
 // ID names f for Layer.Lookup, in at most 256 letters, digits, - and _. That of a connection has 20 capitals and digits
 // with 100 random bits, so that it is unique over restarts and EdgePorts and cannot be guessed. That of a UDP flow is
 // made of its two addresses: anyone can make it, it never expires, and it names the same flow at every EdgePort that has
-// a socket on our address. It begins with a small letter.
+// a socket on our address. It begins with a small letter. A flow to another EdgePort has none.
 func (f Flow) ID() string {
-	if f.conn != nil {
+	switch {
+	case f.conn != nil:
 		return f.conn.id
+	case f.far != nil:
+		return ""
+	default:
+		return datagramID(f.socket.local, f.peer)
 	}
-	return datagramID(f.socket.local, f.peer)
 }
 
 // To is, for UDP, the flow from the same socket to another remote address, and else f itself.
 func (f Flow) To(remote netip.AddrPort) Flow {
-	if f.conn == nil {
+	if f.socket != nil {
 		f.peer = unmap(remote)
 	}
 	return f
@@ -80,11 +94,14 @@ func (f Flow) To(remote netip.AddrPort) Flow {
 // To a peer that has closed its half of a connection, messages can be sent for 5 s more, so that the last requests get
 // their answers.
 func (f Flow) Send(data []byte, fail func(error)) {
-	if f.conn != nil {
+	switch {
+	case f.conn != nil:
 		f.conn.send(data, fail)
-		return
+	case f.far != nil:
+		f.far.send(data, fail)
+	default:
+		f.socket.send(data, f.peer, fail)
 	}
-	f.socket.send(data, f.peer, fail)
 }
 
 // Lookup finds the flow with that ID: a connection while it lives, or a UDP flow if one of our sockets is open on its
@@ -123,12 +140,12 @@ func (l *Layer) flow(p Protocol, remote netip.AddrPort, serverName string) (Flow
 	if err := checkRemote(remote); err != nil {
 		return Flow{}, err
 	}
-	switch {
-	case p == UDP:
+	switch p {
+	case UDP:
 		return l.udpFlow(remote)
-	case p == TCP:
+	case TCP:
 		return l.dialedFlow(endpoint{p, remote, ""})
-	case p == TLS:
+	case TLS:
 		return l.dialedFlow(endpoint{p, remote, strings.ToLower(serverName)})
 	}
 	return Flow{}, ErrNotDialed

@@ -14,7 +14,10 @@ const (
 	WSS Protocol = 5
 )
 
-// protocols is how many values a table with an entry for each Protocol needs.
+// Bus is how EdgePorts reach each other (Peer). No message on a network names it.
+const Bus Protocol = 6
+
+// protocols is how many values a table with an entry for each Protocol of the network needs.
 const protocols = 6
 
 // String is the protocol as a Via spells it (RFC 3261 25.1), empty for a value that is none of the constants.
@@ -30,13 +33,15 @@ func (p Protocol) String() string {
 		return "WS"
 	case WSS:
 		return "WSS"
+	case Bus:
+		return "BUS"
 	}
 	return ""
 }
 
 // Reliable says whether the protocol delivers every byte in order or none, so that nothing is sent twice
-// (RFC 3261 17).
-func (p Protocol) Reliable() bool { return p != UDP }
+// (RFC 3261 17). The bus loses what is on its way while a server of NATS goes and another one takes over.
+func (p Protocol) Reliable() bool { return p != UDP && p != Bus }
 
 // Secure says whether the protocol is encrypted.
 func (p Protocol) Secure() bool { return p == TLS || p == WSS }

@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/routr-fabric/routr/bus"
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
+	"github.com/routr-fabric/routr/services/edgeport/transport"
+)
+
+// A binding belongs to the EdgePort that took its REGISTER: the flow to a phone behind a NAT or in a browser is there and
+// nowhere else. A request for it is handed to that EdgePort as SIP, with a Route on top that only it reads (appendHandRoute):
+// a token for one request outside a dialog, which says on which flow the request goes. Both put in a Record-Route, each
+// the one of its own side, whose tokens say which EdgePort has to route what comes back. Over the bus the two are one hop:
+// Max-Forwards falls by one, and the Via between them is seen by nobody else.
+
+// maxRef is how long the ref of an EdgePort may be, in bytes, to fit into a token.
+const maxRef = 64
+
+// peers are the other EdgePorts.
+type peers struct {
+	link  *bus.Link
+	mu    sync.Mutex
+	known map[string]*transport.Peer
+}
+
+// flow is the flow to another EdgePort, which is always the same one.
+func (ps *peers) flow(ref string) transport.Flow {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	far := ps.known[ref]
+	if far == nil {
+		far = transport.NewPeer(ref, func(data []byte, fail func(error)) { ps.link.Send(ref, data, fail) })
+		ps.known[ref] = far
+	}
+	return far.Flow()
+}
+
+// Linked tells the proxy how it reaches the other EdgePorts, before it is Listening.
+func (p *Proxy) Linked(link *bus.Link) { p.peers.link = link }
+
+// PeerFlow is the flow of what another EdgePort sends.
+func (p *Proxy) PeerFlow(ref string) transport.Flow { return p.peers.flow(ref) }
+
+// FlowClosed tells the proxy that nothing will arrive on flow any more.
+func (p *Proxy) FlowClosed(flow transport.Flow) { p.layer.FlowClosed(flow) }
+
+var errLongName = errors.New("the name of the EdgePort or of the flow is too long")
+
+// peerAddress is the EdgePort that has bound a target; c gets the Route that hands it over.
+func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
+	if len(t.EdgePortRef) > maxRef || len(t.Flow) > 255 {
+		return address{}, errLongName
+	}
+	c.hand = token{edge: t.EdgePortRef, callee: t.Flow, opens: true}
+	if !p.cfg.PeerBySIP {
+		return address{peer: t.EdgePortRef}, nil
+	}
+	for _, protocol := range [...]transport.Protocol{transport.TCP, transport.UDP, transport.TLS} {
+		for _, at := range t.EdgePortAddrs {
+			if at.Transport == transportOf(protocol) {
+				return interfaceAddress(at)
+			}
+		}
+	}
+	return address{}, errNoAddress
+}
+
+// appendHandRoute appends the Route for another EdgePort. On the bus its host says nothing.
+func (p *Proxy) appendHandRoute(dst []byte, t token, to transport.Flow, callID []byte) []byte {
+	dst = append(dst, "<sip:"...)
+	dst = p.appendToken(dst, t, callID)
+	if to.Protocol() == transport.Bus {
+		return append(dst, "@edgeport.invalid;lr>"...)
+	}
+	dst = append(dst, '@')
+	dst = appendHostPort(dst, to.Remote().Addr().String(), to.Remote().Port())
+	if to.Protocol() != transport.UDP {
+		dst = append(append(dst, ";transport="...), strings.ToLower(to.Protocol().String())...)
+	}
+	return append(dst, ";lr>"...)
+}
+
+// goAround forwards a request of a dialog without the EdgePort that is to route it and is gone, and says whether it could.
+// That works where the other side can be reached from here.
+func (p *Proxy) goAround(b *branch, cause transaction.Cause) bool {
+	rc := b.context
+	if b.peer == "" || cause != transaction.TransportError || !rc.server.Open() || rc.cancelled {
+		return false
+	}
+	b.gone = append(b.gone, b.peer)
+	r, _ := p.readRoute(rc.server.Flow(), rc.server.Request(), b.gone...)
+	p.followOn(b, r)
+	return true
+}
