@@ -15,6 +15,8 @@ type responseContext struct {
 	server    *transaction.Server
 	inDialog  bool // routed by a signed Route, not dispatched
 	cancelled bool // the client sent a CANCEL
+	mark      transaction.Mark
+	breadth   int // of the request
 
 	// What the processor decided, for a request that is not in a dialog.
 	sent    *processorpb.MessageRequest
@@ -34,6 +36,7 @@ type branch struct {
 	client  *transaction.Client // nil until the request was forwarded
 	done    bool                // it has its final response, or never gets one
 	named   *named              // its next hop is a name; nil: an address
+	breadth int                 // its share of that of the request
 }
 
 // add makes a branch.
@@ -42,7 +45,7 @@ func (rc *responseContext) add() *branch {
 	if len(rc.branches) > 0 {
 		b = new(branch)
 	}
-	b.context = rc
+	b.context, b.breadth = rc, rc.breadth
 	rc.branches = append(rc.branches, b)
 	return b
 }
@@ -71,12 +74,15 @@ func (rc *responseContext) cancel() {
 // Request is RFC 3261 16.4 and the choice between the two ways on: a request of a dialog that we routed before follows
 // its Route, any other is decided on the bus.
 func (p *Proxy) Request(tx *transaction.Server, req *message.Message) {
-	rc := &responseContext{server: tx}
-	tx.Context = rc
 	route, status := p.readRoute(tx.Flow(), req)
+	rc := &responseContext{server: tx, mark: p.mark(req, route), breadth: breadthOf(req)}
+	tx.Context = rc
 	switch {
 	case status != 0:
 		tx.Respond(status, "", nil, nil)
+	case looped(req, rc.mark):
+		p.counts.Looped.Add(1)
+		tx.Respond(482, "", nil, nil)
 	case route.signed:
 		p.counts.InDialog.Add(1)
 		rc.inDialog = true

@@ -25,6 +25,8 @@ type copyOf struct {
 	to      transport.Flow // on which the copy goes
 	route   route
 	branch  transaction.Branch
+	mark    transaction.Mark // 0: none
+	breadth int              // 0: Max-Breadth stays as it is
 
 	// What a decision adds; all empty for a request that follows its Route.
 	uri    string // the new Request-URI
@@ -73,14 +75,15 @@ func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest,
 func (p *Proxy) tryNext(rc *responseContext) {
 	for rc.pending() == 0 && len(rc.untried) > 0 && rc.server.Open() && !rc.cancelled {
 		n := 1
-		for n < len(rc.untried) && n < maxBranches && rank(rc.untried[n]) == rank(rc.untried[0]) {
+		for n < len(rc.untried) && n < min(maxBranches, rc.breadth) && rank(rc.untried[n]) == rank(rc.untried[0]) {
 			n++
 		}
 		group := rc.untried[:n]
 		rc.untried = rc.untried[n:]
 		branches := make([]*branch, 0, n) // all of them first, so that the first to fail is not the last one
-		for range group {
+		for i := range group {
 			branches = append(branches, rc.add())
+			branches[i].breadth = split(rc.breadth, n, i)
 		}
 		rc.starting = true
 		for i, t := range group {
@@ -116,6 +119,10 @@ func (p *Proxy) decidedCopy(rc *responseContext) copyOf {
 
 // forward sends the copy to a next hop, which is resolved first if it is a name.
 func (p *Proxy) forward(b *branch, to address, c copyOf) {
+	if b.breadth == 0 {
+		p.failed(b, 440)
+		return
+	}
 	if _, live := p.transport.Lookup(to.flow); to.name.Host == "" || live {
 		if status := p.send(b, to, c); status != 0 {
 			p.failed(b, status)
@@ -194,6 +201,7 @@ func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
 		return 503
 	}
 	c.request, c.from, c.to, c.branch = tx.Request(), tx.Flow(), flow, tx.NewBranch()
+	c.mark, c.breadth = rc.mark, b.breadth
 	if c.record {
 		c.token = dialogToken(&c, to)
 	}
@@ -205,8 +213,7 @@ func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
 	return 0
 }
 
-// maxBranches is how many targets are tried at a time; more wait for these. RFC 5393 lets a request have 60 branches in
-// all the proxies on its way together.
+// maxBranches is how many targets are tried at a time; more wait for these.
 const maxBranches = 16
 
 // rank is what decides the order of targets: the priority, then the q-value. Lower first.
@@ -267,7 +274,18 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 		e.ReplaceValue(v, s.text)
 		break
 	}
+	if c.breadth != 0 { // RFC 5393 5.3
+		s.text = strconv.AppendInt(s.text[:0], int64(c.breadth), 10)
+		if i, ok := m.Find(message.KindMaxBreadth); ok {
+			e.SetHeader(i, s.text)
+		} else {
+			e.InsertTop(message.KindMaxBreadth, s.text)
+		}
+	}
 	s.text = p.appendVia(s.text[:0], c.to, c.branch) // step 8
+	if c.mark != 0 {
+		s.text = c.mark.Append(s.text)
+	}
 	e.InsertTop(message.KindVia, s.text)
 	if c.to.Protocol().Reliable() {
 		e.SetContentLength()
@@ -409,7 +427,7 @@ func processedAddress(answer *processorpb.MessageResponse) (address, error) {
 
 // ackBranch is the branch of the copy of an ACK: unknown to others, and the same for the same ACK (RFC 3261 16.11).
 func (p *Proxy) ackBranch(ack *message.Message) transaction.Branch {
-	return transaction.Branch(maphash.Bytes(p.ackSeed, ack.TopVia().Text) &^ 1)
+	return transaction.Branch(maphash.Bytes(p.seed, ack.TopVia().Text) &^ 1)
 }
 
 func netInterface(protocol transport.Protocol, addr netip.AddrPort) *processorpb.NetInterface {
