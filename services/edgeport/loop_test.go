@@ -16,10 +16,16 @@ import (
 
 // toEdge is the decision to send a request, under a Request-URI, to the UDP address of an EdgePort.
 func toEdge(uri, addr string) *processorpb.Target {
-	host, port, _ := net.SplitHostPort(addr)
-	next := &processorpb.NetInterface{Host: host, Transport: commonpb.Transport_UDP}
-	fmt.Sscan(port, &next.Port)
+	host, port := hostPort(addr)
+	next := &processorpb.NetInterface{Host: host, Port: port, Transport: commonpb.Transport_UDP}
 	return &processorpb.Target{Uri: uri, Q: 1000, NextHop: next}
+}
+
+// hostPort takes an address apart.
+func hostPort(addr string) (host string, port int32) {
+	host, text, _ := net.SplitHostPort(addr)
+	fmt.Sscan(text, &port)
+	return host, port
 }
 
 // two starts two EdgePorts with one dispatcher, which knows them as a and b.

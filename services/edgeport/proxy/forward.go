@@ -240,16 +240,17 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 		}
 	}
 	if c.uri != "" {
-		e.SetRequestURI(requestURI(c.uri)) // step 2
+		e.SetRequestURI(requestURI([]byte(c.uri))) // step 2
 	}
 	if n, ok := m.MaxForwards(); ok { // step 3
 		e.SetMaxForwards(n - 1)
 	} else {
 		e.SetMaxForwards(70)
 	}
-	i := 0
+	i, strict := 0, len(c.answer.GetMessage().GetRoute()) > 0 || len(c.path) > 0 && !isLoose([]byte(c.path[0]))
 	for v := range m.Values(message.KindRoute) { // 16.4
 		if i++; i > c.route.popped {
+			strict = strict || !isLoose(v.Text)
 			break
 		}
 		e.RemoveValue(v)
@@ -291,6 +292,9 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 		e.SetContentLength()
 	}
 	s.buf = e.Append(s.buf[:0])
+	if strict { // perhaps: step 6
+		tighten(s)
+	}
 }
 
 func (p *Proxy) appendVia(dst []byte, flow transport.Flow, branch transaction.Branch) []byte {
@@ -326,14 +330,6 @@ func appendHostPort(dst []byte, host string, port uint16) []byte {
 	}
 	dst = append(dst, ':')
 	return strconv.AppendUint(dst, uint64(port), 10)
-}
-
-// requestURI is a contact as a Request-URI: without headers, which RFC 3261 19.1.1 does not allow there (16.6 step 2).
-func requestURI(contact string) []byte {
-	if i := strings.IndexByte(contact, '?'); i >= 0 {
-		contact = contact[:i]
-	}
-	return []byte(contact)
 }
 
 // records says whether a request may form a dialog, and so gets a Record-Route.

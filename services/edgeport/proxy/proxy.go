@@ -159,6 +159,7 @@ func (p *Proxy) Receive(flow transport.Flow, m *message.Message) {
 		p.layer.Receive(flow, m)
 		return
 	}
+	m = p.received(flow, m)
 	if m.Method() != message.ACK && m.Method() != message.CANCEL && p.refuse(flow, m) {
 		return
 	}
