@@ -28,11 +28,11 @@ func hostPort(addr string) (host string, port int32) {
 	return host, port
 }
 
-// two starts two EdgePorts with one dispatcher, which knows them as a and b.
-func two(t *testing.T, conn *bus.Conn, decide decider) (a, b *system) {
+// two starts two EdgePorts, a and b, that have no dispatcher yet.
+func two(t *testing.T, conn *bus.Conn) (a, b *system) {
 	t.Helper()
+	a = start(t, conn, nil, func(cfg *Config) { cfg.Ref = "a" })
 	b = start(t, conn, nil, func(cfg *Config) { cfg.Ref = "b" })
-	a = start(t, conn, decide, func(cfg *Config) { cfg.Ref = "a" })
 	return a, b
 }
 
@@ -62,8 +62,8 @@ func TestP6Loop(t *testing.T) {
 			t.Run(tt.name, func(t *testing.T) {
 				alice, phone := udpClient(t), udpClient(t)
 				asked := make(chan string, 100)
-				var a, b *system
-				a, b = two(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) {
+				a, b := two(t, conn)
+				serve(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) {
 					asked <- req.EdgePortRef
 					switch {
 					case req.EdgePortRef == "b":
@@ -194,8 +194,8 @@ func TestP8Amplification(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice := udpClient(t)
 		var dispatched atomic.Int64
-		var a, b *system
-		a, b = two(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) {
+		a, b := two(t, conn)
+		serve(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) {
 			if n := dispatched.Add(1); n > 1000 {
 				r.Fail(bus.Errorf(bus.Internal, "enough"))
 				return

@@ -154,11 +154,11 @@ func TestP12StrictRouterBehindUs(t *testing.T) {
 // P13, RFC 3261 16.4: what a client wrote into the Request-URI to send the request to us is taken out again.
 func TestP13MaddrIsUs(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
-		alice, bob := udpClient(t), udpClient(t)
+		alice := udpClient(t)
 		asked := make(chan string, 1)
 		s := start(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) {
 			asked <- req.Message.GetRequestUri().GetRaw()
-			to(bob)(r, req)
+			r.Fail(bus.Errorf(bus.NotFound, "as the test wants it"))
 		}, func(cfg *Config) { cfg.Spec.ExternalAddrs = []string{"sip.example.net"} })
 		_, port, _ := strings.Cut(s.udp, ":")
 		for name, tt := range map[string]struct{ in, want string }{
@@ -182,8 +182,7 @@ func TestP13MaddrIsUs(t *testing.T) {
 			if got := <-asked; got != tt.want {
 				t.Errorf("%s: dispatched %s as %s, want %s", name, tt.in, got, tt.want)
 			}
-			bob.send(s, response(bob.want("MESSAGE"), 200, "b"))
-			alice.want("SIP/2.0 200")
+			alice.want("SIP/2.0 404")
 		}
 	})
 }

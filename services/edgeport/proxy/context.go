@@ -140,6 +140,9 @@ func (p *Proxy) Ack(flow transport.Flow, ack *message.Message) {
 }
 
 func (p *Proxy) sendAck(flow transport.Flow, ack *message.Message, route route, to address) bool {
+	if isSips(ack.RequestURI()) && p.insecure(to) {
+		return false
+	}
 	out, err := p.connect(to)
 	if err != nil {
 		return false

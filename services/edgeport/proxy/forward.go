@@ -35,6 +35,7 @@ type copyOf struct {
 	answer *processorpb.MessageResponse
 	direct bool // the next hop is the one that the new Request-URI names
 	record bool // put in a Record-Route
+	secure bool // it goes by TLS or not at all: set by restrict
 	token  token
 }
 
@@ -119,10 +120,11 @@ func (p *Proxy) decidedCopy(rc *responseContext) copyOf {
 
 // forward sends the copy to a next hop, which is resolved first if it is a name.
 func (p *Proxy) forward(b *branch, to address, c copyOf) {
-	if b.breadth == 0 {
-		p.failed(b, 440)
+	if status := b.restrict(&c); status != 0 {
+		p.failed(b, status)
 		return
 	}
+	to.name.Secure = to.name.Secure || c.secure
 	if _, live := p.transport.Lookup(to.flow); to.name.Host == "" || live {
 		if status := p.send(b, to, c); status != 0 {
 			p.failed(b, status)
@@ -135,6 +137,8 @@ func (p *Proxy) forward(b *branch, to address, c copyOf) {
 			switch {
 			case !rc.server.Open() || rc.cancelled:
 				p.failed(b, 487)
+			case errors.Is(err, resolver.ErrProtocol) && c.secure:
+				p.failed(b, 480)
 			case errors.Is(err, resolver.ErrNotFound) || errors.Is(err, resolver.ErrProtocol):
 				p.failed(b, 404)
 			case err != nil:
@@ -188,6 +192,9 @@ func (p *Proxy) failOver(b *branch) bool {
 func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
 	rc := b.context
 	tx := rc.server
+	if c.secure && p.insecure(to) {
+		return 480
+	}
 	flow, err := p.connect(to)
 	switch {
 	case errors.Is(err, errOurselves):
@@ -261,9 +268,9 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 	if c.record { // step 4
 		var space [tokenText]byte
 		token := p.appendToken(space[:0], c.token, m.CallID())
-		s.text = p.appendRecordRoute(s.text[:0], c.from, token)
+		s.text = p.appendRecordRoute(s.text[:0], c.from, token, c.secure)
 		in := len(s.text)
-		s.text = p.appendRecordRoute(s.text, c.to, token)
+		s.text = p.appendRecordRoute(s.text, c.to, token, c.secure)
 		// RFC 5658: where the sides differ, each finds the address that it can reach. The callee's is on top.
 		if !bytes.Equal(s.text[:in], s.text[in:]) {
 			e.InsertTop(message.KindRecordRoute, s.text[:in])
@@ -307,13 +314,25 @@ func (p *Proxy) appendVia(dst []byte, flow transport.Flow, branch transaction.Br
 	return branch.Append(dst)
 }
 
-func (p *Proxy) appendRecordRoute(dst []byte, flow transport.Flow, token []byte) []byte {
+func (p *Proxy) appendRecordRoute(dst []byte, flow transport.Flow, token []byte, secure bool) []byte {
 	host, port := p.advertised(flow)
-	dst = append(dst, "<sip:"...)
+	scheme := "<sip:"
+	if secure {
+		if at, tls, ok := p.recordedAt(flow); ok {
+			scheme, host, port = "<sips:", at, tls
+		} else {
+			secure = false
+		}
+	}
+	dst = append(dst, scheme...)
 	dst = append(dst, token...)
 	dst = append(dst, '@')
 	dst = appendHostPort(dst, host, port)
-	if flow.Protocol() != transport.UDP {
+	switch {
+	case secure && flow.Protocol() == transport.WSS:
+		dst = append(dst, ";transport=ws"...) // RFC 7118 5.2.4: with sips that is WSS
+	case secure: // RFC 3261 26.2.2: TLS over TCP
+	case flow.Protocol() != transport.UDP:
 		dst = append(dst, ";transport="...)
 		dst = append(dst, strings.ToLower(flow.Protocol().String())...)
 	}
@@ -381,7 +400,7 @@ func targetAddress(t *processorpb.Target) (address, error) {
 		if err != nil {
 			return address{}, err
 		}
-		return uriAddress(name.URI)
+		return uriAddress(securedHop(t.Uri, name.URI))
 	default:
 		return uriAddress([]byte(t.Uri))
 	}
@@ -416,8 +435,12 @@ func processedAddress(answer *processorpb.MessageResponse) (address, error) {
 			return address{}, errNoAddress
 		}
 	}
+	secure := uri.GetSecure() || answer.GetMessage().GetRequestUri().GetSecure()
+	if secure {
+		to.protocol = secured(to.protocol)
+	}
 	return to.at(resolver.Query{
-		Host: strings.Trim(uri.GetHost(), "[]"), Port: portOf(uri.GetPort()), Transport: uri.GetTransportParam(), Secure: uri.GetSecure(),
+		Host: strings.Trim(uri.GetHost(), "[]"), Port: portOf(uri.GetPort()), Transport: uri.GetTransportParam(), Secure: secure,
 	})
 }
 

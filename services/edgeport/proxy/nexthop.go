@@ -69,7 +69,7 @@ func (p *Proxy) nextHop(m *message.Message, r route) (address, error) {
 		if err != nil {
 			return address{}, err
 		}
-		return uriAddress(name.URI)
+		return uriAddress(securedHop(m.RequestURI(), name.URI))
 	}
 	to := r.token.caller
 	if tagHash(m.FromTag()) == r.token.callerTag {
@@ -98,12 +98,7 @@ func uriAddress(text []byte) (address, error) {
 		}
 	}
 	if secure {
-		switch to.protocol {
-		case transport.WS, transport.WSS:
-			to.protocol = transport.WSS
-		default:
-			to.protocol = transport.TLS
-		}
+		to.protocol = secured(to.protocol)
 	}
 	if to.protocol == transport.WS || to.protocol == transport.WSS {
 		return address{}, errNoAddress // RFC 7118 5.1: its client is reached on the connection that it opened
