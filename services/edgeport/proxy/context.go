@@ -32,11 +32,12 @@ type responseContext struct {
 
 // branch is one target of a response context: a client transaction, or what is about to become one.
 type branch struct {
-	context *responseContext
-	client  *transaction.Client // nil until the request was forwarded
-	done    bool                // it has its final response, or never gets one
-	named   *named              // its next hop is a name; nil: an address
-	breadth int                 // its share of that of the request
+	context  *responseContext
+	client   *transaction.Client // nil until the request was forwarded
+	done     bool                // it has its final response, or never gets one
+	named    *named              // its next hop is a name; nil: an address
+	breadth  int                 // its share of that of the request
+	datagram *asDatagram         // it was too large for UDP; nil: it was not
 }
 
 // add makes a branch.
@@ -148,8 +149,13 @@ func (p *Proxy) sendAck(flow transport.Flow, ack *message.Message, route route, 
 		return false
 	}
 	s := p.scratch.Get().(*scratch)
-	p.write(s, copyOf{request: ack, from: flow, to: out, route: route, branch: p.ackBranch(ack)})
-	out.Send(s.buf, nil)
+	c := copyOf{request: ack, from: flow, to: out, route: route, branch: p.ackBranch(ack)}
+	p.write(s, c)
+	if tcp, ok := p.stream(to, out, len(s.buf)); ok {
+		p.sendLargeAck(s, c, tcp)
+	} else {
+		out.Send(s.buf, nil)
+	}
 	p.scratch.Put(s)
 	return true
 }

@@ -144,7 +144,7 @@ func (p *Proxy) forward(b *branch, to address, c copyOf) {
 			case err != nil:
 				p.failed(b, 503) // RFC 3261 16.9: as a transport error
 			default:
-				b.named = &named{rest: found, copy: c}
+				b.named = &named{rest: found, copy: c, anyTransport: to.anyTransport}
 				p.tryCandidate(b)
 			}
 		})
@@ -156,6 +156,8 @@ type named struct {
 	at   resolver.Candidate // tried now
 	rest []resolver.Candidate
 	copy copyOf
+
+	anyTransport bool // see address
 }
 
 // tryCandidate sends the copy to the first of the addresses left that can be sent to.
@@ -164,7 +166,7 @@ func (p *Proxy) tryCandidate(b *branch) {
 	status := 503
 	for len(n.rest) > 0 {
 		n.at, n.rest = n.rest[0], n.rest[1:]
-		to := address{protocol: n.at.Protocol, addr: n.at.Addr, server: n.at.ServerName}
+		to := address{protocol: n.at.Protocol, addr: n.at.Addr, server: n.at.ServerName, anyTransport: n.anyTransport}
 		if status = p.send(b, to, n.copy); status == 0 {
 			return
 		}
@@ -214,6 +216,13 @@ func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
 	}
 	s := p.scratch.Get().(*scratch)
 	p.write(s, c)
+	if tcp, ok := p.stream(to, flow, len(s.buf)); ok {
+		b.datagram = &asDatagram{to, c}
+		if c.to, flow = tcp, tcp; c.record {
+			c.token = dialogToken(&c, to)
+		}
+		p.write(s, c)
+	}
 	data := append(make([]byte, 0, len(s.buf)), s.buf...)
 	p.scratch.Put(s)
 	b.client = tx.Forward(c.branch, flow, data, b)
@@ -428,7 +437,7 @@ func processedAddress(answer *processorpb.MessageResponse) (address, error) {
 	if routes := answer.GetMessage().GetRoute(); len(routes) > 0 {
 		uri = routes[0].GetAddress().GetUri()
 	}
-	to := address{protocol: transport.UDP}
+	to := address{protocol: transport.UDP, anyTransport: uri.GetTransportParam() == ""}
 	if uri.GetTransportParam() != "" {
 		var ok bool
 		if to.protocol, ok = transport.ParseProtocol(uri.GetTransportParam()); !ok {

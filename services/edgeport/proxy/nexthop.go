@@ -18,6 +18,8 @@ type address struct {
 	server   string         // the name that was resolved to addr: what the certificate there has to be for
 	flow     string         // the connection to use; empty: any
 	only     bool           // that connection and no other: its far end cannot be dialled
+
+	anyTransport bool // its URI names none: UDP is what RFC 3263 4.1 takes then
 }
 
 var (
@@ -107,7 +109,8 @@ func uriAddress(text []byte) (address, error) {
 	if maddr, ok := uri.Param("maddr"); ok {
 		host = maddr
 	}
-	name, _ := uri.Param("transport")
+	name, named := uri.Param("transport")
+	to.anyTransport = !named && !secure
 	return to.at(resolver.Query{Host: hostText(host), Port: uri.Port, Transport: string(name), Secure: secure})
 }
 

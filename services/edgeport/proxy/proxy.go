@@ -52,6 +52,7 @@ type Proxy struct {
 	macs      sync.Pool // of *mac
 	scratch   sync.Pool // of *scratch
 	resolver  *resolver.Resolver
+	refusers  refusers
 	seed      maphash.Seed // of what our branches tell
 	points    []transport.Listen
 	own       []netip.AddrPort // what points stand for: every address of ours, with those that localnets gives us

@@ -53,7 +53,7 @@ func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
 	if cause == transaction.TransportError {
 		status = 503
 	}
-	if !p.failOver(b) {
+	if !p.sendDatagram(b, cause) && !p.failOver(b) {
 		p.failed(b, status)
 	}
 }
