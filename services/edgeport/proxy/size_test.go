@@ -9,7 +9,9 @@ import (
 
 func TestRefusersAreBounded(t *testing.T) {
 	var r refusers
-	addr := func(i int) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(i)) }
+	addr := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(i))
+	}
 	for i := range 3 * maxRefusers {
 		if r.has(addr(i)) {
 			t.Fatalf("has(%v) = true, want false: it is not in there yet", addr(i))
