@@ -3,6 +3,7 @@ package edgeport
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -29,7 +30,9 @@ type system struct {
 	conn *bus.Conn
 	udp  string // where it listens
 	tcp  string
+	tls  string
 	ws   string
+	wss  string
 }
 
 // decider answers what the EdgePort dispatches.
@@ -75,8 +78,12 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 			s.udp = addr
 		case "tcp":
 			s.tcp = addr
+		case "tls":
+			s.tls = addr
 		case "ws":
 			s.ws = addr
+		case "wss":
+			s.wss = addr
 		}
 	}
 	return s
@@ -131,6 +138,7 @@ type client struct {
 	udp      *net.UDPConn
 	stream   net.Conn
 	listener net.Listener
+	tls      *tls.Config // of what listener accepts; nil: not encrypted
 	server   net.Addr
 	buf      []byte
 }
@@ -228,7 +236,9 @@ func (c *client) read(limit time.Duration) (*message.Message, error) {
 			return nil, err
 		}
 		c.t.Cleanup(func() { conn.Close() })
-		c.stream = conn
+		if c.stream = conn; c.tls != nil {
+			c.stream = tls.Server(conn, c.tls)
+		}
 	}
 	data := make([]byte, 65536)
 	if c.udp != nil {

@@ -48,6 +48,7 @@ func (e *EdgePort) observe(names *resolver.Counts) error {
 		{requests, attr("result", "malformed"), &e.counts.malformed},
 		{requests, attr("result", "refused"), &own.Refused},
 		{requests, attr("result", "discarded"), &own.Discarded},
+		{requests, attr("result", "looped"), &own.Looped},
 		{requests, attr("result", "dispatched"), &own.Dispatched},
 		{requests, attr("result", "in_dialog"), &own.InDialog},
 		{requests, attr("result", "unavailable"), &own.Unavailable},

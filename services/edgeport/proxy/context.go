@@ -16,6 +16,8 @@ type responseContext struct {
 	server    *transaction.Server
 	inDialog  bool // routed by a signed Route, not dispatched
 	cancelled bool // the client sent a CANCEL
+	mark      transaction.Mark
+	breadth   int // of the request
 
 	// What the processor decided, for a request that is not in a dialog.
 	sent    *processorpb.MessageRequest
@@ -32,13 +34,15 @@ type responseContext struct {
 
 // branch is one target of a response context: a client transaction, or what is about to become one.
 type branch struct {
-	context *responseContext
-	client  *transaction.Client // nil until the request was forwarded
-	done    bool                // it has its final response, or never gets one
-	peer    string              // the EdgePort that its Route leads to, if that is another one
-	gone    []string            // those that it led to and that are not there
-	bound   bool                // it went on the flow of a binding or of a dialog, or to the EdgePort of one
-	named   *named              // its next hop is a name; nil: an address
+	context  *responseContext
+	client   *transaction.Client // nil until the request was forwarded
+	done     bool                // it has its final response, or never gets one
+	peer     string              // the EdgePort that its Route leads to, if that is another one
+	gone     []string            // those that it led to and that are not there
+	bound    bool                // it went on the flow of a binding or of a dialog, or to the EdgePort of one
+	named    *named              // its next hop is a name; nil: an address
+	breadth  int                 // its share of that of the request
+	datagram *asDatagram         // it was too large for UDP; nil: it was not
 }
 
 // add makes a branch.
@@ -47,7 +51,7 @@ func (rc *responseContext) add() *branch {
 	if len(rc.branches) > 0 {
 		b = new(branch)
 	}
-	b.context = rc
+	b.context, b.breadth = rc, rc.breadth
 	rc.branches = append(rc.branches, b)
 	return b
 }
@@ -84,15 +88,18 @@ func (rc *responseContext) cancel() {
 // Request is RFC 3261 16.4 and the choice between the two ways on: a request of a dialog that we routed before follows
 // its Route, any other is decided on the bus.
 func (p *Proxy) Request(tx *transaction.Server, req *message.Message) {
-	rc := &responseContext{server: tx}
+	route, status := p.readRoute(tx.Flow(), req)
+	rc := &responseContext{server: tx, mark: p.mark(req, route), breadth: breadthOf(req)}
 	tx.Context = rc
 	if tx.Flow().Protocol() == transport.Bus {
 		rc.above = bytes.Clone(req.TopVia().Text)
 	}
-	route, status := p.readRoute(tx.Flow(), req)
 	switch {
 	case status != 0:
 		tx.Respond(status, "", nil, nil)
+	case looped(req, rc.mark):
+		p.counts.Looped.Add(1)
+		tx.Respond(482, "", nil, nil)
 	case route.signed && !(route.token.opens && p.draining.Load()):
 		p.counts.InDialog.Add(1)
 		rc.inDialog = !route.token.opens
@@ -152,13 +159,21 @@ func (p *Proxy) Ack(flow transport.Flow, ack *message.Message) {
 }
 
 func (p *Proxy) sendAck(flow transport.Flow, ack *message.Message, route route, to address) bool {
+	if isSips(ack.RequestURI()) && p.insecure(to) {
+		return false
+	}
 	out, err := p.connect(to)
 	if err != nil {
 		return false
 	}
 	s := p.scratch.Get().(*scratch)
-	p.write(s, copyOf{request: ack, from: flow, to: out, route: route, branch: p.ackBranch(ack)})
-	out.Send(s.buf, nil)
+	c := copyOf{request: ack, from: flow, to: out, route: route, branch: p.ackBranch(ack)}
+	p.write(s, c)
+	if tcp, ok := p.stream(to, out, len(s.buf)); ok {
+		p.sendLargeAck(s, c, tcp)
+	} else {
+		out.Send(s.buf, nil)
+	}
 	p.scratch.Put(s)
 	return true
 }

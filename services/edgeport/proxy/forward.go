@@ -25,6 +25,8 @@ type copyOf struct {
 	to      transport.Flow // on which the copy goes
 	route   route
 	branch  transaction.Branch
+	mark    transaction.Mark // 0: none
+	breadth int              // 0: Max-Breadth stays as it is
 
 	// What a decision adds; all empty for a request that follows its Route.
 	uri    string // the new Request-URI
@@ -34,6 +36,7 @@ type copyOf struct {
 	hand   token // the Route that hands the request to another EdgePort
 	direct bool  // the next hop is the one that the new Request-URI names
 	record bool  // put in a Record-Route
+	secure bool  // it goes by TLS or not at all: set by restrict
 	token  token
 }
 
@@ -84,14 +87,15 @@ func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest,
 func (p *Proxy) tryNext(rc *responseContext) {
 	for rc.pending() == 0 && len(rc.untried) > 0 && rc.server.Open() && !rc.cancelled {
 		n := 1
-		for n < len(rc.untried) && n < maxBranches && rank(rc.untried[n]) == rank(rc.untried[0]) {
+		for n < len(rc.untried) && n < min(maxBranches, rc.breadth) && rank(rc.untried[n]) == rank(rc.untried[0]) {
 			n++
 		}
 		group := rc.untried[:n]
 		rc.untried = rc.untried[n:]
 		branches := make([]*branch, 0, n) // all of them first, so that the first to fail is not the last one
-		for range group {
+		for i := range group {
 			branches = append(branches, rc.add())
+			branches[i].breadth = split(rc.breadth, n, i)
 		}
 		rc.starting = true
 		for i, t := range group {
@@ -127,6 +131,11 @@ func (p *Proxy) decidedCopy(rc *responseContext) copyOf {
 
 // forward sends the copy to a next hop, which is resolved first if it is a name.
 func (p *Proxy) forward(b *branch, to address, c copyOf) {
+	if status := b.restrict(&c); status != 0 {
+		p.failed(b, status)
+		return
+	}
+	to.name.Secure = to.name.Secure || c.secure
 	if _, live := p.transport.Lookup(to.flow); to.name.Host == "" || live {
 		if status := p.send(b, to, c); status != 0 {
 			p.failed(b, status)
@@ -139,12 +148,14 @@ func (p *Proxy) forward(b *branch, to address, c copyOf) {
 			switch {
 			case !rc.server.Open() || rc.cancelled:
 				p.failed(b, 487)
+			case errors.Is(err, resolver.ErrProtocol) && c.secure:
+				p.failed(b, 480)
 			case errors.Is(err, resolver.ErrNotFound) || errors.Is(err, resolver.ErrProtocol):
 				p.failed(b, 404)
 			case err != nil:
 				p.failed(b, 503) // RFC 3261 16.9: as a transport error
 			default:
-				b.named = &named{rest: found, copy: c}
+				b.named = &named{rest: found, copy: c, anyTransport: to.anyTransport}
 				p.tryCandidate(b)
 			}
 		})
@@ -156,6 +167,8 @@ type named struct {
 	at   resolver.Candidate // tried now
 	rest []resolver.Candidate
 	copy copyOf
+
+	anyTransport bool // see address
 }
 
 // tryCandidate sends the copy to the first of the addresses left that can be sent to.
@@ -164,7 +177,7 @@ func (p *Proxy) tryCandidate(b *branch) {
 	status := 503
 	for len(n.rest) > 0 {
 		n.at, n.rest = n.rest[0], n.rest[1:]
-		to := address{protocol: n.at.Protocol, addr: n.at.Addr, server: n.at.ServerName}
+		to := address{protocol: n.at.Protocol, addr: n.at.Addr, server: n.at.ServerName, anyTransport: n.anyTransport}
 		if status = p.send(b, to, n.copy); status == 0 {
 			return
 		}
@@ -192,6 +205,9 @@ func (p *Proxy) failOver(b *branch) bool {
 func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
 	rc := b.context
 	tx := rc.server
+	if c.secure && p.insecure(to) {
+		return 480
+	}
 	flow, err := p.connect(to)
 	switch {
 	case errors.Is(err, errOurselves):
@@ -203,20 +219,27 @@ func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
 		return 503
 	}
 	c.request, c.from, c.to, c.branch = tx.Request(), tx.Flow(), flow, tx.NewBranch()
+	c.mark, c.breadth = rc.mark, b.breadth
 	if c.record {
 		c.token = p.dialogToken(&c, to)
 	}
 	b.bound = to.peer != "" || to.flow != "" && flow.Protocol().Reliable() && flow.ID() == to.flow
 	s := p.scratch.Get().(*scratch)
 	p.write(s, c)
+	if tcp, ok := p.stream(to, flow, len(s.buf)); ok {
+		b.datagram = &asDatagram{to, c}
+		if c.to, flow = tcp, tcp; c.record {
+			c.token = p.dialogToken(&c, to)
+		}
+		p.write(s, c)
+	}
 	data := append(make([]byte, 0, len(s.buf)), s.buf...)
 	p.scratch.Put(s)
 	b.client = tx.Forward(c.branch, flow, data, b)
 	return 0
 }
 
-// maxBranches is how many targets are tried at a time; more wait for these. RFC 5393 lets a request have 60 branches in
-// all the proxies on its way together.
+// maxBranches is how many targets are tried at a time; more wait for these.
 const maxBranches = 16
 
 // rank is what decides the order of targets: the priority, then the q-value. Lower first.
@@ -243,7 +266,7 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 		}
 	}
 	if c.uri != "" {
-		e.SetRequestURI(requestURI(c.uri)) // step 2
+		e.SetRequestURI(requestURI([]byte(c.uri))) // step 2
 	}
 	handed := c.from.Protocol() == transport.Bus // by another EdgePort: with it we are one hop
 	if n, ok := m.MaxForwards(); !ok {           // step 3
@@ -251,9 +274,10 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 	} else if !handed {
 		e.SetMaxForwards(n - 1)
 	}
-	i := 0
+	i, strict := 0, len(c.answer.GetMessage().GetRoute()) > 0 || len(c.path) > 0 && !isLoose([]byte(c.path[0]))
 	for v := range m.Values(message.KindRoute) { // 16.4
 		if i++; i > c.route.popped {
+			strict = strict || !isLoose(v.Text)
 			break
 		}
 		e.RemoveValue(v)
@@ -268,9 +292,9 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 	if c.record { // step 4
 		var space [tokenText]byte
 		token := p.appendToken(space[:0], c.token, m.CallID())
-		s.text = p.appendRecordRoute(s.text[:0], c.from, token)
+		s.text = p.appendRecordRoute(s.text[:0], c.from, token, c.secure)
 		in := len(s.text)
-		s.text = p.appendRecordRoute(s.text, c.to, token)
+		s.text = p.appendRecordRoute(s.text, c.to, token, c.secure)
 		// RFC 5658: where the sides differ, each finds the address that it can reach. The callee's is on top.
 		if in > 0 && !bytes.Equal(s.text[:in], s.text[in:]) {
 			e.InsertTop(message.KindRecordRoute, s.text[:in])
@@ -288,12 +312,26 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 		e.ReplaceValue(v, s.text)
 		break
 	}
+	if c.breadth != 0 { // RFC 5393 5.3
+		s.text = strconv.AppendInt(s.text[:0], int64(c.breadth), 10)
+		if i, ok := m.Find(message.KindMaxBreadth); ok {
+			e.SetHeader(i, s.text)
+		} else {
+			e.InsertTop(message.KindMaxBreadth, s.text)
+		}
+	}
 	s.text = p.appendVia(s.text[:0], c.to, c.branch) // step 8
+	if c.mark != 0 {
+		s.text = c.mark.Append(s.text)
+	}
 	e.InsertTop(message.KindVia, s.text)
 	if c.to.Protocol().Reliable() {
 		e.SetContentLength()
 	}
 	s.buf = e.Append(s.buf[:0])
+	if strict { // perhaps: step 6
+		tighten(s)
+	}
 }
 
 func (p *Proxy) appendVia(dst []byte, flow transport.Flow, branch transaction.Branch) []byte {
@@ -310,16 +348,28 @@ func (p *Proxy) appendVia(dst []byte, flow transport.Flow, branch transaction.Br
 }
 
 // appendRecordRoute appends nothing for the side of another EdgePort, which puts in its own.
-func (p *Proxy) appendRecordRoute(dst []byte, flow transport.Flow, token []byte) []byte {
+func (p *Proxy) appendRecordRoute(dst []byte, flow transport.Flow, token []byte, secure bool) []byte {
 	if flow.Protocol() == transport.Bus {
 		return dst
 	}
 	host, port := p.advertised(flow)
-	dst = append(dst, "<sip:"...)
+	scheme := "<sip:"
+	if secure {
+		if at, tls, ok := p.recordedAt(flow); ok {
+			scheme, host, port = "<sips:", at, tls
+		} else {
+			secure = false
+		}
+	}
+	dst = append(dst, scheme...)
 	dst = append(dst, token...)
 	dst = append(dst, '@')
 	dst = appendHostPort(dst, host, port)
-	if flow.Protocol() != transport.UDP {
+	switch {
+	case secure && flow.Protocol() == transport.WSS:
+		dst = append(dst, ";transport=ws"...) // RFC 7118 5.2.4: with sips that is WSS
+	case secure: // RFC 3261 26.2.2: TLS over TCP
+	case flow.Protocol() != transport.UDP:
 		dst = append(dst, ";transport="...)
 		dst = append(dst, strings.ToLower(flow.Protocol().String())...)
 	}
@@ -336,14 +386,6 @@ func appendHostPort(dst []byte, host string, port uint16) []byte {
 	}
 	dst = append(dst, ':')
 	return strconv.AppendUint(dst, uint64(port), 10)
-}
-
-// requestURI is a contact as a Request-URI: without headers, which RFC 3261 19.1.1 does not allow there (16.6 step 2).
-func requestURI(contact string) []byte {
-	if i := strings.IndexByte(contact, '?'); i >= 0 {
-		contact = contact[:i]
-	}
-	return []byte(contact)
 }
 
 // records says whether a request may form a dialog, and so gets a Record-Route.
@@ -399,7 +441,7 @@ func (p *Proxy) targetAddress(t *processorpb.Target, c *copyOf) (address, error)
 		if err != nil {
 			return address{}, err
 		}
-		return uriAddress(name.URI)
+		return uriAddress(securedHop(t.Uri, name.URI))
 	default:
 		return uriAddress([]byte(t.Uri))
 	}
@@ -427,21 +469,25 @@ func processedAddress(answer *processorpb.MessageResponse) (address, error) {
 	if routes := answer.GetMessage().GetRoute(); len(routes) > 0 {
 		uri = routes[0].GetAddress().GetUri()
 	}
-	to := address{protocol: transport.UDP}
+	to := address{protocol: transport.UDP, anyTransport: uri.GetTransportParam() == ""}
 	if uri.GetTransportParam() != "" {
 		var ok bool
 		if to.protocol, ok = transport.ParseProtocol(uri.GetTransportParam()); !ok {
 			return address{}, errNoAddress
 		}
 	}
+	secure := uri.GetSecure() || answer.GetMessage().GetRequestUri().GetSecure()
+	if secure {
+		to.protocol = secured(to.protocol)
+	}
 	return to.at(resolver.Query{
-		Host: strings.Trim(uri.GetHost(), "[]"), Port: portOf(uri.GetPort()), Transport: uri.GetTransportParam(), Secure: uri.GetSecure(),
+		Host: strings.Trim(uri.GetHost(), "[]"), Port: portOf(uri.GetPort()), Transport: uri.GetTransportParam(), Secure: secure,
 	})
 }
 
 // ackBranch is the branch of the copy of an ACK: unknown to others, and the same for the same ACK (RFC 3261 16.11).
 func (p *Proxy) ackBranch(ack *message.Message) transaction.Branch {
-	return transaction.Branch(maphash.Bytes(p.ackSeed, ack.TopVia().Text) &^ 1)
+	return transaction.Branch(maphash.Bytes(p.seed, ack.TopVia().Text) &^ 1)
 }
 
 func netInterface(protocol transport.Protocol, addr netip.AddrPort) *processorpb.NetInterface {

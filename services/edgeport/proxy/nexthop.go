@@ -20,6 +20,8 @@ type address struct {
 	flow     string         // the flow to use; empty: any
 	only     bool           // that flow and no other: its far end cannot be dialled
 	peer     string         // another EdgePort, by the bus; the rest is nothing then
+
+	anyTransport bool // its URI names none: UDP is what RFC 3263 4.1 takes then
 }
 
 var (
@@ -85,7 +87,7 @@ func (p *Proxy) nextHop(m *message.Message, r route) (address, error) {
 			if err != nil {
 				return address{}, err
 			}
-			uri, last = name.URI, false
+			uri, last = securedHop(uri, name.URI), false
 			break
 		}
 	}
@@ -127,12 +129,7 @@ func uriAddress(text []byte) (address, error) {
 		}
 	}
 	if secure {
-		switch to.protocol {
-		case transport.WS, transport.WSS:
-			to.protocol = transport.WSS
-		default:
-			to.protocol = transport.TLS
-		}
+		to.protocol = secured(to.protocol)
 	}
 	if to.protocol == transport.WS || to.protocol == transport.WSS {
 		return address{}, errNoAddress // RFC 7118 5.1: its client is reached on the connection that it opened
@@ -141,7 +138,8 @@ func uriAddress(text []byte) (address, error) {
 	if maddr, ok := uri.Param("maddr"); ok {
 		host = maddr
 	}
-	name, _ := uri.Param("transport")
+	name, named := uri.Param("transport")
+	to.anyTransport = !named && !secure
 	return to.at(resolver.Query{Host: hostText(host), Port: uri.Port, Transport: string(name), Secure: secure})
 }
 

@@ -55,8 +55,9 @@ type Proxy struct {
 	macs      sync.Pool // of *mac
 	scratch   sync.Pool // of *scratch
 	resolver  *resolver.Resolver
+	refusers  refusers
 	peers     peers
-	ackSeed   maphash.Seed // of the branches of ACKs
+	seed      maphash.Seed // of what our branches tell
 	points    []transport.Listen
 	own       []netip.AddrPort // what points stand for: every address of ours, with those that localnets gives us
 	log       *slog.Logger
@@ -68,6 +69,7 @@ type Proxy struct {
 // Counts are totals since New, for telemetry.
 type Counts struct {
 	Refused     atomic.Int64 // requests answered without a transaction: 405, 416, 420, 483
+	Looped      atomic.Int64 // requests that had been here before, unchanged: 482
 	Discarded   atomic.Int64 // requests of an unknown method, dropped
 	StrayAcks   atomic.Int64 // ACKs that belong to no dialog of ours, dropped
 	Dispatched  atomic.Int64 // requests that were decided on the bus
@@ -85,7 +87,7 @@ type scratch struct {
 
 // New makes a proxy that sends by tr, which must not deliver messages to it before Listening was called.
 func New(cfg Config, conn *bus.Conn, keys *bus.Keys, tr *transport.Layer, names *resolver.Resolver, log *slog.Logger) *Proxy {
-	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, resolver: names, log: log, methods: map[string]bool{}, ackSeed: maphash.MakeSeed()}
+	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, resolver: names, log: log, methods: map[string]bool{}, seed: maphash.MakeSeed()}
 	p.peers.known = make(map[string]*transport.Peer)
 	allow := slices.Clone(cfg.Methods)
 	if slices.Contains(allow, "INVITE") { // and what a call cannot be without
@@ -163,6 +165,7 @@ func (p *Proxy) Receive(flow transport.Flow, m *message.Message) {
 		p.layer.Receive(flow, m)
 		return
 	}
+	m = p.received(flow, m)
 	// What another EdgePort hands over has been let in there.
 	if m.Method() != message.ACK && m.Method() != message.CANCEL && flow.Protocol() != transport.Bus && p.refuse(flow, m) {
 		return

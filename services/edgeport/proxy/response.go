@@ -62,7 +62,7 @@ func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
 	default:
 		status = b.context.flowGone()
 	}
-	if !p.failOver(b) && !p.goAround(b, cause) {
+	if !p.sendDatagram(b, cause) && !p.failOver(b) && !p.goAround(b, cause) {
 		p.failed(b, status)
 	}
 }

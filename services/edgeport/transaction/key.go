@@ -50,7 +50,7 @@ func (l *Layer) serverKey(flow transport.Flow, m *message.Message, method messag
 	return serverKey{maphash.Bytes(l.seed[0], b), maphash.Bytes(l.seed[1], b)}
 }
 
-var tagEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+var tagEncoding = base32.NewEncoding(digits).WithPadding(base32.NoPadding)
 
 // tag is the To tag of our own responses (RFC 3261 8.2.6.2): the same for the same transaction, so it needs no place
 // of its own, and unknown to others, as the hash is keyed.
@@ -60,7 +60,12 @@ func (k serverKey) tag() string {
 	return tagEncoding.EncodeToString(b[:])
 }
 
-const branchDigits = 13 // 64 bits in base 32
+const (
+	digits       = "0123456789abcdefghijklmnopqrstuv"
+	branchDigits = 13 // 64 bits in base 32
+	markDigits   = 8
+	markBits     = markDigits * 5
+)
 
 // Branch is the branch parameter of a client transaction: the cookie and a random number that only the peer and
 // everybody between us know. The response is matched by it.
@@ -68,28 +73,56 @@ type Branch uint64
 
 // Append appends the text of the branch to dst.
 func (b Branch) Append(dst []byte) []byte {
-	dst = append(dst, cookie...)
-	for shift := 60; shift >= 0; shift -= 5 {
-		dst = append(dst, "0123456789abcdefghijklmnopqrstuv"[b>>shift&31])
+	return appendDigits(append(dst, cookie...), uint64(b), branchDigits)
+}
+
+// Mark is a second part of a branch, of 40 bits, which the user of the layer recognises when the request comes back to
+// it (RFC 3261 16.6 step 8). It says nothing to the layer.
+type Mark uint64
+
+// NewMark is the lower 40 bits of a hash.
+func NewMark(hash uint64) Mark { return Mark(hash & (1<<markBits - 1)) }
+
+// Append appends the mark to the text of a branch.
+func (m Mark) Append(dst []byte) []byte { return appendDigits(append(dst, '.'), uint64(m), markDigits) }
+
+// MarkOf is the mark of a branch; false if it has none, or is no branch of this layer's making.
+func MarkOf(branch []byte) (Mark, bool) {
+	const at = len(cookie) + branchDigits
+	if len(branch) != at+1+markDigits || branch[at] != '.' {
+		return 0, false
+	}
+	m, ok := number(branch[at+1:])
+	return Mark(m), ok
+}
+
+func appendDigits(dst []byte, n uint64, count int) []byte {
+	for shift := 5 * (count - 1); shift >= 0; shift -= 5 {
+		dst = append(dst, digits[n>>shift&31])
 	}
 	return dst
 }
 
-// branchID reads the number in a branch of ours.
-func branchID(branch []byte) (uint64, bool) {
-	if len(branch) != len(cookie)+branchDigits || string(branch[:len(cookie)]) != cookie {
-		return 0, false
-	}
-	var id uint64
-	for _, c := range branch[len(cookie):] {
+// number reads digits.
+func number(text []byte) (n uint64, ok bool) {
+	for _, c := range text {
 		switch {
 		case '0' <= c && c <= '9':
-			id = id<<5 | uint64(c-'0')
+			n = n<<5 | uint64(c-'0')
 		case 'a' <= c && c <= 'v':
-			id = id<<5 | uint64(c-'a'+10)
+			n = n<<5 | uint64(c-'a'+10)
 		default:
 			return 0, false
 		}
 	}
-	return id, true
+	return n, true
+}
+
+// branchID reads the number in a branch of ours.
+func branchID(branch []byte) (uint64, bool) {
+	const size = len(cookie) + branchDigits
+	if len(branch) < size || string(branch[:len(cookie)]) != cookie || len(branch) > size && branch[size] != '.' {
+		return 0, false
+	}
+	return number(branch[len(cookie):size])
 }

@@ -452,11 +452,36 @@ func TestBranch(t *testing.T) {
 		if got, ok := branchID(text); !ok || got != id {
 			t.Errorf("branchID(%s) = %d, %v, want %d", text, got, ok, id)
 		}
+		if m, ok := MarkOf(text); ok {
+			t.Errorf("MarkOf(%s) = %d, want none", text, m)
+		}
+		for _, mark := range []Mark{0, 1, NewMark(^uint64(0))} {
+			marked := mark.Append(text)
+			if got, ok := branchID(marked); !ok || got != id {
+				t.Errorf("branchID(%s) = %d, %v, want %d", marked, got, ok, id)
+			}
+			if got, ok := MarkOf(marked); !ok || got != mark {
+				t.Errorf("MarkOf(%s) = %d, %v, want %d", marked, got, ok, mark)
+			}
+		}
 	}
-	for _, text := range []string{"", "z9hG4bK", "z9hG4bK0000000000001", "z9hG4bK000000000000z", "z9hG4bK00000000000000", "X9hG4bK0000000000000"} {
-		id, ok := branchID([]byte(text))
-		if want := text == "z9hG4bK0000000000001"; ok != want {
-			t.Errorf("branchID(%q) = %d, %v, want ok %v", text, id, ok, want)
+	for text, want := range map[string]struct{ branch, mark bool }{
+		"":                              {},
+		"z9hG4bK":                       {},
+		"z9hG4bK0000000000001":          {branch: true},
+		"z9hG4bK000000000000z":          {},
+		"z9hG4bK00000000000000":         {},
+		"X9hG4bK0000000000000":          {},
+		"z9hG4bK0000000000001.0000000v": {branch: true, mark: true},
+		"z9hG4bK0000000000001.0000000":  {branch: true},
+		"z9hG4bK0000000000001.0000000w": {branch: true},
+		"z9hG4bK0000000000001-00000000": {},
+	} {
+		if id, ok := branchID([]byte(text)); ok != want.branch {
+			t.Errorf("branchID(%q) = %d, %v, want ok %v", text, id, ok, want.branch)
+		}
+		if m, ok := MarkOf([]byte(text)); ok != want.mark {
+			t.Errorf("MarkOf(%q) = %d, %v, want ok %v", text, m, ok, want.mark)
 		}
 	}
 }
