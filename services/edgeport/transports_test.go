@@ -11,8 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 
 	"github.com/routr-fabric/routr/bus"
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
@@ -59,7 +61,25 @@ func (p *phone) contact() string {
 }
 
 // target is where a processor sends what is for the phone.
-func (p *phone) target() *processorpb.Target { return &processorpb.Target{Uri: p.contact(), Flow: p.flow} }
+func (p *phone) target() *processorpb.Target {
+	return &processorpb.Target{Uri: p.contact(), Flow: p.flow}
+}
+
+// frames is a connection whose messages are those of a WebSocket: text, or binary where they are no UTF-8.
+type frames struct{ net.Conn }
+
+func (f frames) Write(b []byte) (int, error) {
+	op := ws.OpText
+	if !utf8.Valid(b) {
+		op = ws.OpBinary
+	}
+	return len(b), wsutil.WriteClientMessage(f.Conn, op, b)
+}
+
+func (f frames) Read(b []byte) (int, error) {
+	data, _, err := wsutil.ReadServerData(f.Conn)
+	return copy(b, data), err
+}
 
 // exchange is an EdgePort with the five transports, and the test as its dispatcher.
 type exchange struct {
@@ -152,7 +172,7 @@ func (x *exchange) phone(t *testing.T, transport, name string) *phone {
 	}
 	t.Cleanup(func() { conn.Close() })
 	if transport == "ws" || transport == "wss" {
-		conn = socket{conn}
+		conn = frames{conn}
 	}
 	p.client = &client{t: t, stream: conn}
 	hello := "hello-" + name

@@ -176,6 +176,9 @@ func (p *Proxy) relay(rc *responseContext, resp *message.Message, send func(data
 		s.text = transaction.AppendVia(s.text[:0], rc.server.Flow(), req)
 		s.edit.InsertTop(message.KindVia, s.text)
 	}
+	if rc.server.Flow().Protocol().Reliable() {
+		s.edit.SetContentLength() // a datagram may do without, a stream would have no next message (18.3)
+	}
 	s.buf = s.edit.Append(s.buf[:0])
 	send(s.buf)
 	p.scratch.Put(s)
