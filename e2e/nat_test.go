@@ -120,15 +120,9 @@ func newNAT(t *testing.T) *nat {
 	ns["gateway"].run(t, gatewayRules, "nft", "-f", "-")
 
 	n.host = externalAddr
-	dir := t.TempDir()
-	write(t, dir+"/config/edgeport.yaml", natEdgeportYAML, serverAddr, externalAddr)
-	write(t, dir+"/config/dispatcher.yaml", dispatcherYAML)
-	write(t, dir+"/config/connect.yaml", connectYAML)
-	write(t, dir+"/config/location.yaml", locationYAML, "memory")
-	write(t, dir+"/config/bus.yaml", busYAML, "127.0.0.1:4222") // a loopback of its own
-	write(t, dir+"/resources/all.yaml", "%s", n.resources())
-	server := launch(t, "routr one", ns["server"].command(binary,
-		"one", "--config", dir+"/config", "--resources", dir+"/resources", "--data", dir+"/data", "--http", ""))
+	// The bus listens on a loopback interface of its own.
+	args := n.one(t, fmt.Sprintf(natEdgeportYAML, serverAddr, externalAddr), "127.0.0.1:4222")
+	server := launch(t, "routr one", ns["server"].command(binary, args...))
 	server.await(t, saysReady)
 	return n
 }

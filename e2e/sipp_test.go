@@ -24,7 +24,7 @@ type phone struct {
 	user      string
 	password  string
 	host      string
-	transport string    // udp or tcp
+	transport string    // udp or tcp, and of a softphone tls
 	netns     namespace // where it is; empty: with the test
 }
 
