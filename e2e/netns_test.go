@@ -105,3 +105,34 @@ func connect(t *testing.T, a, b end) {
 		}
 	}
 }
+
+// What a run that was killed has left behind is removed by the next one; what another run uses is not.
+func TestLeftoverNamespaces(t *testing.T) {
+	t.Parallel()
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	left := fmt.Sprintf("%s%d-home", namespacePrefix, gone.Process.Pid)
+	used := fmt.Sprintf("%s%d-used", namespacePrefix, os.Getppid())
+	t.Cleanup(func() {
+		if out, err := exec.Command("ip", "netns", "delete", used).CombinedOutput(); err != nil {
+			t.Errorf("delete network namespace %s: %v\n%s", used, err, out)
+		}
+	})
+	for _, name := range []string{left, used} {
+		if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+			t.Fatalf("make network namespace %s: %v\n%s", name, err, out)
+		}
+	}
+	made := newNamespaces(t, "another")["another"]
+	out, err := exec.Command("ip", "netns", "list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{left: false, used: true, string(made): true} {
+		if got := strings.Contains(string(out), name); got != want {
+			t.Errorf("network namespace %s is there = %v, want %v:\n%s", name, got, want, out)
+		}
+	}
+}
