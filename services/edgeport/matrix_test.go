@@ -52,9 +52,8 @@ type leg struct {
 // call makes a call that the callee answers, and checks on the way what the EdgePort adds for the rest of the dialog.
 func (x *exchange) call(t *testing.T, caller, callee *phone, callID string) (a, b *leg) {
 	t.Helper()
-	x.decides(callID, func(r *bus.Request, _ *processorpb.MessageRequest) {
-		r.Reply(bus.Reply{Body: bus.Value(&processorpb.MessageResponse{Targets: []*processorpb.Target{callee.target()}})})
-	})
+	answer := &processorpb.MessageResponse{Targets: []*processorpb.Target{callee.target()}}
+	x.decides(callID, func(r *bus.Request, _ *processorpb.MessageRequest) { r.Reply(bus.Reply{Body: bus.Value(answer)}) })
 	from, to := "<sip:alice@example.com>;tag=a-"+callID, "<sip:bob@example.com>"
 	a = &leg{phone: caller, x: x, callID: callID, local: from, remote: to, target: "sip:bob@example.com"}
 	a.send("INVITE")

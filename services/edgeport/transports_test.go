@@ -175,15 +175,16 @@ func (x *exchange) phone(t *testing.T, transport, name string) *phone {
 		conn = frames{conn}
 	}
 	p.client = &client{t: t, stream: conn}
-	hello := "hello-" + name
+	hello, flow := "hello-"+name, make(chan string, 1)
 	x.decides(hello, func(r *bus.Request, req *processorpb.MessageRequest) {
-		p.flow = req.Flow
+		flow <- req.Flow
 		r.Reply(bus.Reply{Body: bus.Value(&processorpb.MessageResponse{Message: &sipmessagepb.SIPMessage{
 			MessageType: &sipmessagepb.SIPMessage_ResponseType{ResponseType: sipmessagepb.ResponseType_OK},
 		}})})
 	})
 	p.send(x.system, p.request(x.system, "REGISTER", "sip:example.com", "", p.via(hello), "Call-ID: "+hello))
 	p.want("SIP/2.0 200")
+	p.flow = <-flow
 	return p
 }
 

@@ -86,7 +86,7 @@ func (w *wire) relay(t *testing.T, s speller, from, to *phone, method, id string
 	route := [][]string{nil, {"<sip:192.0.2.77;lr>"}, {"\"P, 1\" <sip:p1@192.0.2.78:5070;lr;x>;y=z", "<sip:" + w.point(from.transport) + ";lr>", "<sips:p3.example.com;lr>"}}[s.IntN(3)]
 	uri := s.of("sip:bob@example.com", "SIP:b%6Fb;day=tuesday:p%40ss@Example.COM:5060;x=%3B;Transport=udp", "sips:[2001:db8::1];unknown", "tel:+1-201-555-0123;phone-context=+1", "urn:service:sos.fire")
 	req := s.request(from, method, uri, callID, id, s.of("", "", "t"), route, len(route))
-	target := w.decided(s, req, callID, to)
+	target := w.setDecision(s, req, callID, to)
 
 	from.client.send(w.system, req.sent())
 	if method == "INVITE" {
@@ -120,9 +120,9 @@ func (w *wire) relay(t *testing.T, s speller, from, to *phone, method, id string
 	}
 }
 
-// decided has the test, as the dispatcher, decide on the request in one of the ways that there are, and returns its
+// setDecision has the test, as the dispatcher, decide on the request in one of the ways that there are, and returns its
 // new Request-URI.
-func (w *wire) decided(s speller, req *text, callID string, to *phone) (uri string) {
+func (w *wire) setDecision(s speller, req *text, callID string, to *phone) (uri string) {
 	answer := func(answer *processorpb.MessageResponse) {
 		w.decides(callID, func(r *bus.Request, _ *processorpb.MessageRequest) { r.Reply(bus.Reply{Body: bus.Value(answer)}) })
 	}
