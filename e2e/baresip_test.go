@@ -13,14 +13,16 @@ import (
 	"time"
 )
 
-// TestBaresip has two softphones register, one call the other, the other answer, media flow, and each hang up once.
+// TestBaresip has two softphones register, one call the other, the other answer, media flow, each hang up once, and each
+// send the other a message, over the same and over different transports.
 func TestBaresip(t *testing.T) {
 	t.Parallel()
 	s := startOne(t)
-	for _, transports := range [][2]string{{"udp", "udp"}, {"tcp", "tcp"}, {"udp", "tcp"}} {
+	for _, transports := range [][2]string{{"udp", "udp"}, {"tcp", "tcp"}, {"tls", "tls"}, {"udp", "tcp"}, {"tcp", "udp"}, {"udp", "tls"}, {"tls", "udp"}} {
 		t.Run(transports[0]+" to "+transports[1], func(t *testing.T) {
 			t.Parallel()
-			caller, callee := startBaresip(t, s.phone(t, transports[0])), startBaresip(t, s.phone(t, transports[1]))
+			from, to := s.phone(t, transports[0]), s.phone(t, transports[1])
+			caller, callee := startBaresip(t, from, to), startBaresip(t, to, from)
 			for _, hangsUp := range []*baresip{caller, callee} {
 				caller.do(t, "dial", "sip:"+callee.user+"@"+domain)
 				callee.await(t, "CALL_INCOMING")
@@ -33,6 +35,11 @@ func TestBaresip(t *testing.T) {
 				hangsUp.do(t, "hangup", "")
 				caller.await(t, "CALL_CLOSED")
 				callee.await(t, "CALL_CLOSED")
+			}
+			for _, way := range [][2]*baresip{{caller, callee}, {callee, caller}} {
+				text := "from " + way[0].user + " over " + way[0].transport
+				way[0].do(t, "message", text)
+				way[1].process.await(t, regexp.MustCompile(text))
 			}
 			// It removes its binding before it ends.
 			callee.stop(t)
@@ -55,15 +62,15 @@ type baresip struct {
 	events  chan string // the types of the events so far that were not waited for
 }
 
-// startBaresip starts a softphone and returns when it is registered.
-func startBaresip(t *testing.T, p *phone) *baresip {
+// startBaresip starts a softphone with one contact, to whom its messages go, and returns when it is registered.
+func startBaresip(t *testing.T, p, contact *phone) *baresip {
 	t.Helper()
 	dir := t.TempDir()
 	control := net.JoinHostPort(p.host, "4444")
 	write(t, dir+"/config", baresipConfig, p.host, phonePort, control)
 	write(t, dir+"/accounts", `<sip:%s@%s;transport=%s>;auth_pass=%s;outbound="sip:%s;transport=%[3]s";regint=600;audio_codecs=PCMU/8000/1`+"\n",
 		p.user, domain, p.transport, p.password, p.server)
-	write(t, dir+"/contacts", "\n") // without it baresip writes samples
+	write(t, dir+"/contacts", `"Contact" <sip:%s@%s>`+"\n", contact.user, domain)
 	cmd := exec.Command("baresip", "-f", dir, "-v")
 	if _, err := cmd.StdinPipe(); err != nil { // left open: baresip ends with its input
 		t.Fatal(err)

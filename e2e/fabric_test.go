@@ -18,10 +18,11 @@ import (
 	"testing"
 )
 
-// The domain of every system under test, and the port of its UDP and TCP listeners.
+// The domain of every system under test, and the ports of its listeners: for UDP and TCP, and for TLS.
 const (
 	domain  = "sip.test"
 	sipPort = "5060"
+	tlsPort = "5061"
 )
 
 // What the tests share, set up by TestMain.
@@ -117,15 +118,22 @@ var modes = []struct {
 // startOne starts the whole system in one process.
 func startOne(t *testing.T) *system {
 	s := newSystem()
+	s.run(t, "one", s.one(t, fmt.Sprintf(edgeportYAML, s.host), strings.TrimPrefix(s.nats, "nats://"))...)
+	return s
+}
+
+// one writes the files of a system in one process, with that EdgePort and a bus that listens on an address, and returns
+// the arguments to start it with.
+func (s *system) one(t *testing.T, edgeport, bus string) []string {
+	t.Helper()
 	dir := t.TempDir()
-	write(t, dir+"/config/edgeport.yaml", edgeportYAML, s.host)
+	write(t, dir+"/config/edgeport.yaml", "%s", edgeport)
 	write(t, dir+"/config/dispatcher.yaml", dispatcherYAML)
 	write(t, dir+"/config/connect.yaml", connectYAML)
 	write(t, dir+"/config/location.yaml", locationYAML, "memory")
-	write(t, dir+"/config/bus.yaml", busYAML, strings.TrimPrefix(s.nats, "nats://"))
+	write(t, dir+"/config/bus.yaml", busYAML, bus)
 	write(t, dir+"/resources/all.yaml", "%s", s.resources())
-	s.run(t, "one", "one", "--config", dir+"/config", "--resources", dir+"/resources", "--data", dir+"/data", "--http", "")
-	return s
+	return []string{"one", "--config", dir + "/config", "--resources", dir + "/resources", "--data", dir + "/data", "--http", ""}
 }
 
 // startFabric starts a NATS server and, each in a process of its own, an EdgePort and two of every other service.
@@ -168,13 +176,17 @@ func newSystem() *system {
 	return s
 }
 
-// phone returns a phone of an agent that no other test uses. transport is udp or tcp.
+// phone returns a phone of an agent that no other test uses. transport is udp, tcp or tls.
 func (s *system) phone(t *testing.T, transport string) *phone {
 	t.Helper()
+	port := sipPort
+	if transport == "tls" {
+		port = tlsPort
+	}
 	select {
 	case user := <-s.unused:
 		return &phone{
-			server: net.JoinHostPort(s.host, sipPort), user: user, password: s.passwords[user],
+			server: net.JoinHostPort(s.host, port), user: user, password: s.passwords[user],
 			host: hosts.next(), transport: transport,
 		}
 	default:
@@ -206,6 +218,7 @@ spec:
   transport:
     - {protocol: udp, port: 5060}
     - {protocol: tcp, port: 5060}
+    - {protocol: tls, port: 5061}
 `
 	dispatcherYAML = `
 apiVersion: v2beta1

@@ -35,7 +35,7 @@ func launch(t *testing.T, name string, cmd *exec.Cmd) *process {
 	cmd.Stdout, cmd.Stderr = p, p
 	cmd.SysProcAttr = diesWithTest()
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v (baresip: apt-get install --no-install-recommends baresip-core)", name, err)
+		t.Fatalf("start %s: %v (go tool task deps installs what the tests need)", name, err)
 	}
 	go func() {
 		p.err = cmd.Wait()

@@ -24,7 +24,8 @@ type phone struct {
 	user      string
 	password  string
 	host      string
-	transport string // udp or tcp
+	transport string    // udp or tcp, and of a softphone tls
+	netns     namespace // where it is; empty: with the test
 }
 
 // addr is where the phone takes requests.
@@ -53,7 +54,7 @@ func (p *phone) play(t *testing.T, scenario, peer string, args ...string) *sipp 
 func (p *phone) listen(t *testing.T, scenario string, args ...string) *sipp {
 	t.Helper()
 	s := p.start(t, scenario, "", args...)
-	s.await(t, "listen on "+p.addr(), func() bool { return listens(t, p.transport, p.addr()) })
+	s.await(t, "listen on "+p.addr(), func() bool { return listens(t, s.cmd.Process.Pid, p.transport, p.addr()) })
 	return s
 }
 
@@ -88,7 +89,7 @@ func (p *phone) start(t *testing.T, scenario, peer string, args ...string) *sipp
 	if p.transport == "tcp" {
 		mode = "t1"
 	}
-	s.cmd = exec.Command("sipp", slices.Concat([]string{
+	s.cmd = p.netns.command("sipp", slices.Concat([]string{
 		p.server, "-sf", scenarioFile(scenario), "-inf", users, "-key", "domain", domain, "-auth_uri", uri,
 		"-t", mode, "-i", p.host, "-p", strconv.Itoa(phonePort), "-mp", "16000", "-max_socket", "1000",
 		"-m", "1", "-d", "50", "-timeout", "60s", "-timeout_error", "-nostdin",
@@ -101,8 +102,7 @@ func (p *phone) start(t *testing.T, scenario, peer string, args ...string) *sipp
 	}
 	go func() { s.exited <- s.cmd.Wait() }()
 	t.Cleanup(func() {
-		s.cmd.Process.Kill() // on SIGTERM SIPp would wait for its open calls
-		s.end()
+		s.kill() // on SIGTERM SIPp would wait for its open calls
 		if t.Failed() {
 			unexpected, _ := os.ReadFile(s.errors)
 			messages, _ := os.ReadFile(s.messages)
@@ -160,6 +160,12 @@ type exchanged struct {
 // remark, without a new line.
 var exchangedHead = regexp.MustCompile(`-{20,} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)\n(?:UDP|TCP) message (sent|received) .*:\n\n`)
 
+// kill ends the process at once.
+func (s *sipp) kill() {
+	s.cmd.Process.Kill()
+	s.end()
+}
+
 // find returns the messages so far that went in that direction and begin with prefix, in order.
 func (s *sipp) find(t *testing.T, direction, prefix string) []exchanged {
 	t.Helper()
@@ -203,16 +209,16 @@ func (s *sipp) saw(t *testing.T, want int, prefix string) {
 // scenarioFile is the path of a scenario.
 func scenarioFile(scenario string) string { return filepath.Join("sipp", scenario+".xml") }
 
-// listens reports whether someone listens on an IPv4 address, as /proc/net has it: looking does not disturb it, as a
-// datagram or a connection would.
-func listens(t *testing.T, transport, addr string) bool {
+// listens reports whether someone in the network namespace of a process listens on an IPv4 address, as /proc has it:
+// looking does not disturb it, as a datagram or a connection would.
+func listens(t *testing.T, pid int, transport, addr string) bool {
 	t.Helper()
 	a, err := net.ResolveTCPAddr("tcp4", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sockets, err := os.ReadFile("/proc/net/" + transport)
-	if err != nil {
+	sockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, transport))
+	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
 	ip := a.IP.To4()

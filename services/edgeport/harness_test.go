@@ -228,6 +228,20 @@ func (c *client) want(start string) *message.Message {
 
 func (c *client) read(limit time.Duration) (*message.Message, error) {
 	c.t.Helper()
+	data, err := c.receive(limit)
+	if err != nil {
+		return nil, err
+	}
+	m := new(message.Message)
+	if err := m.Parse(data, message.DefaultLimits()); err != nil {
+		c.t.Fatalf("%s received what is no message: %v\n%s", c.addr(), err, data)
+	}
+	return m, nil
+}
+
+// receive is the bytes of the next message, as they came.
+func (c *client) receive(limit time.Duration) ([]byte, error) {
+	c.t.Helper()
 	deadline := time.Now().Add(limit)
 	if c.listener != nil && c.stream == nil {
 		c.listener.(*net.TCPListener).SetDeadline(deadline)
@@ -267,11 +281,7 @@ func (c *client) read(limit time.Duration) (*message.Message, error) {
 			c.buf = append(c.buf, data[:k]...)
 		}
 	}
-	m := new(message.Message)
-	if err := m.Parse(data, message.DefaultLimits()); err != nil {
-		c.t.Fatalf("%s received what is no message: %v\n%s", c.addr(), err, data)
-	}
-	return m, nil
+	return data, nil
 }
 
 // quiet fails if c has received anything. It asks for an OPTIONS first, whose answer comes behind whatever was sent.

@@ -11,7 +11,8 @@ import (
 // Several patches may meet: of two on the same thing the later one counts; RemoveHeader and SetHeader outrank what is
 // said about single values of their header; SetBody counts over SetContentLength.
 //
-// No patch can add a line to a message: a CR, LF or NUL in a new value is written as a space.
+// No patch can add a line to a message: a CR, LF or NUL in a new value is written as a space, but for the line folding
+// (RFC 3261 7.3.1) of what ReplaceValue puts in, as that is most often the old value with something added.
 type Edit struct {
 	m    *Message
 	ops  []op   // sorted by at and class
@@ -106,14 +107,22 @@ func (e *Edit) SetHeader(i int, value []byte) {
 	e.add(op{at: uint16(i), class: onHeader, text: e.value(value)})
 }
 
-// RemoveValue removes one value of a list; with its last value a header field goes.
+// RemoveValue removes one value of a list, with the comma that parted it from the one before it, or behind it if it is
+// the first; with its last value a header field goes.
 func (e *Edit) RemoveValue(v Value) {
 	e.add(op{at: v.header, class: onValue, start: v.start, gone: true})
 }
 
 // ReplaceValue replaces one value of a list.
 func (e *Edit) ReplaceValue(v Value, text []byte) {
-	e.add(op{at: v.header, class: onValue, start: v.start, text: e.value(text)})
+	from := len(e.text)
+	e.value(text)
+	for i := range text { // what is folded stays so
+		if i+2 < len(text) && text[i] == '\r' && text[i+1] == '\n' && isBlank(text[i+2]) {
+			copy(e.text[from+i:], "\r\n")
+		}
+	}
+	e.add(op{at: v.header, class: onValue, start: v.start, text: textSpan{from, len(e.text)}})
 }
 
 // SetMaxForwards sets Max-Forwards to n, and adds it if it is absent.
@@ -258,24 +267,29 @@ func (e *Edit) appendHeader(dst []byte, ops []op) []byte {
 	}
 	from := len(dst)
 	dst = append(dst, m.data[h.start:h.value]...)
-	empty := true
+	empty, gone := true, false
+	end := h.value // of the value before
 	m.valuesOf(i, func(v Value) bool {
-		text := v.Text
+		text, apart := v.Text, m.data[end:v.start]
+		if empty && end > h.value {
+			apart = nil // the comma goes with what was before it
+		}
+		end, gone = v.start+uint16(len(text)), false
 		if j := slices.IndexFunc(ops, func(o op) bool { return o.start == v.start }); j >= 0 {
-			if ops[j].gone {
+			if gone = ops[j].gone; gone {
 				return true
 			}
 			text = e.text[ops[j].text.from:ops[j].text.to]
 		}
-		if !empty {
-			dst = append(dst, ", "...)
-		}
-		dst = append(dst, text...)
+		dst = append(append(dst, apart...), text...)
 		empty = false
 		return true
 	})
-	if empty {
+	switch {
+	case empty:
 		return dst[:from]
+	case gone:
+		end = h.valueEnd
 	}
-	return append(dst, "\r\n"...)
+	return append(dst, m.data[end:h.next]...)
 }

@@ -115,8 +115,17 @@ func TestEdit(t *testing.T) {
 			e.InsertTop(KindRecordRoute, []byte("<c>"))
 			e.InsertTop(KindRoute, []byte("<d>"))
 		}, "Via: SIP/2.0/UDP b\r\nRoute: <d>\r\nRecord-Route: <c>\r\nX: y\r\n"},
-		{"remove the first value", "Route: <a> ,<b>;x,\r\n <c>\r\n", func(m *Message, e *Edit) { e.RemoveValue(value(m, KindRoute, 0)) }, "Route: <b>;x, <c>\r\n"},
-		{"remove the last value", "Route: <a> ,<b>;x,\r\n <c>\r\n", func(m *Message, e *Edit) { e.RemoveValue(value(m, KindRoute, 2)) }, "Route: <a>, <b>;x\r\n"},
+		{"remove the first value", "Route: <a> ,<b>;x,\r\n <c>\r\n", func(m *Message, e *Edit) { e.RemoveValue(value(m, KindRoute, 0)) }, "Route: <b>;x,\r\n <c>\r\n"},
+		{"remove the last value", "Route: <a> ,<b>;x,\r\n <c>\r\n", func(m *Message, e *Edit) { e.RemoveValue(value(m, KindRoute, 2)) }, "Route: <a> ,<b>;x\r\n"},
+		{"remove one in the middle", "Route:\r\n <a>,\t<b>;x ,\r\n <c> \r\n", func(m *Message, e *Edit) { e.RemoveValue(value(m, KindRoute, 1)) }, "Route:\r\n <a> ,\r\n <c> \r\n"},
+		{"remove beside empty values", "Route: ,, <a>,,<b>,\t,<c> , \r\n", func(m *Message, e *Edit) {
+			e.RemoveValue(value(m, KindRoute, 0))
+			e.RemoveValue(value(m, KindRoute, 2))
+		}, "Route: <b> \r\n"},
+		{"replace beside white space", "Route : ,<a>\t,\r\n <b> ,,\r\n\t\r\n", func(m *Message, e *Edit) { e.ReplaceValue(value(m, KindRoute, 0), []byte("<c>")) },
+			"Route : ,<c>\t,\r\n <b> ,,\r\n\t\r\n"},
+		{"replace with a folded value", "Route: <a>,\r\n\t<b>\r\n", func(m *Message, e *Edit) { e.ReplaceValue(value(m, KindRoute, 1), []byte("<c>\r\n ;\r\n\tx")) },
+			"Route: <a>,\r\n\t<c>\r\n ;\r\n\tx\r\n"},
 		{"remove the only value", "X: y\r\nRoute: <a>\r\nRoute: <b>\r\n", func(m *Message, e *Edit) { e.RemoveValue(value(m, KindRoute, 0)) }, "X: y\r\nRoute: <b>\r\n"},
 		{"remove all values", "Route: <a>, <b>\r\nX: y\r\nRoute: <c>\r\n", func(m *Message, e *Edit) {
 			for v := range m.Values(KindRoute) {
@@ -157,6 +166,9 @@ func TestEdit(t *testing.T) {
 			e.SetHeader(1, []byte("a\r\nb: c\x00"))
 			e.InsertTop(KindRoute, []byte("<a>\nf: x"))
 		}, "Route: <a> f: x\r\nX: a  b: c \r\n"},
+		{"nor can one that is replaced", "Route: <a>\r\n", func(m *Message, e *Edit) {
+			e.ReplaceValue(value(m, KindRoute, 0), []byte("\n b\r\n\r\n \r\nX: y\r \x00\r\n"))
+		}, "Route:   b  \r\n   X: y     \r\n"},
 		{"unknown kind", "X: y\r\n", func(m *Message, e *Edit) { e.InsertTop(KindOther, []byte("a")) }, "X: y\r\n"},
 	}
 	for _, tt := range tests {

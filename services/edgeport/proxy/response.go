@@ -192,6 +192,9 @@ func (p *Proxy) relay(rc *responseContext, resp *message.Message, send func(data
 	} else if len(rc.above) > 0 {
 		s.edit.InsertTop(message.KindVia, rc.above) // which our copy of the request did not show
 	}
+	if rc.server.Flow().Protocol().Reliable() {
+		s.edit.SetContentLength() // a datagram may do without, a stream would have no next message (18.3)
+	}
 	s.buf = s.edit.Append(s.buf[:0])
 	send(s.buf)
 	p.scratch.Put(s)

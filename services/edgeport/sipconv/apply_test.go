@@ -200,7 +200,7 @@ func TestApply(t *testing.T) {
 			lines{{`Authorization: Digest username="a\"b", realm="r", nonce="n", uri="sip:x", response="1", nc=0000000a, cnonce=c, qop=auth, custom=1`,
 				`Authorization: Digest username="\\", realm="r", nonce="n", uri="sip:x", response="1", cnonce="c", qop=auth, nc=0000000a`}}},
 		{"remove one of a list", func(msg *sipmessagepb.SIPMessage) { msg.Extensions = without(msg.Extensions, "Allow", "ACK") },
-			lines{{"Allow: INVITE,ACK ,", "Allow: INVITE, BYE"}, {" BYE", ""}}},
+			lines{{"Allow: INVITE,ACK ,", "Allow: INVITE ,"}}},
 		{"remove a list", func(msg *sipmessagepb.SIPMessage) { msg.Extensions = without(msg.Extensions, "Allow", "") },
 			lines{{"Allow: INVITE,ACK ,", ""}, {" BYE", ""}}},
 		{"remove a header", func(msg *sipmessagepb.SIPMessage) { msg.Extensions = without(msg.Extensions, "Subject", "") },
