@@ -20,7 +20,7 @@ func (p *Proxy) dispatch(rc *responseContext) {
 	tx := rc.server
 	req := tx.Request()
 	flow := tx.Flow()
-	request := sipconv.Request(req, &p.cfg.Edge, flow.Remote(), transportOf(flow.Protocol()), flow.ID())
+	request := sipconv.Request(req, &p.cfg.Edge, flow.Remote(), transportOf(flow.Protocol()), connectionID(flow))
 	p.pending.Add(1)
 	subject := bus.SubjectDispatch(string(req.MethodText()))
 	tx.After(func() {

@@ -32,7 +32,15 @@ type hop struct {
 }
 
 func hopOf(flow transport.Flow) hop {
-	return hop{protocol: flow.Protocol(), remote: flow.Remote(), id: flow.ID()}
+	return hop{protocol: flow.Protocol(), remote: flow.Remote(), id: connectionID(flow)}
+}
+
+// connectionID is the ID of flow, and empty for UDP, whose addresses say as much.
+func connectionID(flow transport.Flow) string {
+	if flow.Protocol() == transport.UDP {
+		return ""
+	}
+	return flow.ID()
 }
 
 func (h hop) valid() bool { return h.remote.IsValid() }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -72,6 +73,28 @@ func benchmarkStream(b *testing.B, protocol Protocol) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// What it takes to name a UDP flow, and to find it again.
+func BenchmarkUDPFlowID(b *testing.B) {
+	l := answering(b, UDP)
+	f, err := l.Flow(UDP, netip.MustParseAddrPort("127.0.0.1:5060"), "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("ID", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			f.ID()
+		}
+	})
+	b.Run("Lookup", func(b *testing.B) {
+		id := f.ID()
+		b.ReportAllocs()
+		for b.Loop() {
+			l.Lookup(id)
+		}
+	})
 }
 
 // What a datagram costs that the kernel takes at once, and what the write of the net package costs.

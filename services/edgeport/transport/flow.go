@@ -13,6 +13,9 @@ import (
 // ErrNotDialed is the error of Layer.Flow for a protocol whose connections only the peer opens.
 var ErrNotDialed = errors.New("a WebSocket is opened by its client")
 
+// maxZone is how long the zone of an address may be. No system has longer names of interfaces.
+const maxZone = 40
+
 // Flow is a path to one peer (RFC 5626): for UDP a socket of ours and a remote address, for the others one connection.
 // It is a value, comparable, and its zero value is no flow; it may outlive its connection. Its methods may be called
 // from any goroutine, and all but Valid only on a valid flow.
@@ -50,13 +53,15 @@ func (f Flow) Remote() netip.AddrPort {
 	return f.peer
 }
 
-// ID names a connection for Layer.Lookup: 20 letters and digits with 100 random bits, so that it is unique over
-// restarts and EdgePorts and cannot be guessed. It is empty for UDP.
+// ID names f for Layer.Lookup, in at most 256 letters, digits, - and _. That of a connection has 20 capitals and digits
+// with 100 random bits, so that it is unique over restarts and EdgePorts and cannot be guessed. That of a UDP flow is
+// made of its two addresses: anyone can make it, it never expires, and it names the same flow at every EdgePort that has
+// a socket on our address. It begins with a small letter.
 func (f Flow) ID() string {
 	if f.conn != nil {
 		return f.conn.id
 	}
-	return ""
+	return datagramID(f.socket.local, f.peer)
 }
 
 // To is, for UDP, the flow from the same socket to another remote address, and else f itself.
@@ -82,8 +87,13 @@ func (f Flow) Send(data []byte, fail func(error)) {
 	f.socket.send(data, f.peer, fail)
 }
 
-// Lookup finds the live connection with that ID.
+// Lookup finds the flow with that ID: a connection while it lives, or a UDP flow if one of our sockets is open on its
+// local address and port, whether or not anything ever came from the remote one. Whoever takes an ID from outside has to
+// know that its author may choose where UDP goes.
 func (l *Layer) Lookup(id string) (Flow, bool) {
+	if strings.HasPrefix(id, datagramPrefix) {
+		return l.datagramFlow(id)
+	}
 	l.mu.RLock()
 	c := l.conns[id]
 	l.mu.RUnlock()
@@ -110,12 +120,10 @@ func (l *Layer) Flow(p Protocol, remote netip.AddrPort, serverName string) (Flow
 }
 
 func (l *Layer) flow(p Protocol, remote netip.AddrPort, serverName string) (Flow, error) {
-	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	switch addr := remote.Addr(); {
-	case !addr.IsValid() || remote.Port() == 0:
-		return Flow{}, errors.New("want an address and a port")
-	case addr.IsUnspecified() || addr.IsMulticast() || addr == broadcast:
-		return Flow{}, errors.New("want the address of one host")
+	if err := checkRemote(remote); err != nil {
+		return Flow{}, err
+	}
+	switch {
 	case p == UDP:
 		return l.udpFlow(remote)
 	case p == TCP:
@@ -124,6 +132,20 @@ func (l *Layer) flow(p Protocol, remote netip.AddrPort, serverName string) (Flow
 		return l.dialedFlow(endpoint{p, remote, strings.ToLower(serverName)})
 	}
 	return Flow{}, ErrNotDialed
+}
+
+// checkRemote says why nothing can be sent to remote.
+func checkRemote(remote netip.AddrPort) error {
+	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	switch addr := remote.Addr(); {
+	case !addr.IsValid() || remote.Port() == 0:
+		return errors.New("want an address and a port")
+	case addr.IsUnspecified() || addr.IsMulticast() || addr == broadcast:
+		return errors.New("want the address of one host")
+	case len(addr.Zone()) > maxZone:
+		return errors.New("want an interface of this machine behind the %")
+	}
+	return nil
 }
 
 // udpFlow chooses a socket: of remote's family, on the loopback interface if and only if remote is there, and among

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -98,3 +99,47 @@ func (s *socket) transmit(data []byte, to netip.AddrPort) error {
 
 // past is a deadline that has passed: it makes reads and writes return.
 func past() time.Time { return time.Unix(1, 0) }
+
+// A UDP flow is named by what it is: behind a letter that is in no ID of a connection, the base64url form of the length
+// of our address with its port, that address and port, and the remote ones, each as netip.AddrPort writes them.
+const (
+	datagramPrefix = "u"
+	datagramIDSize = 128 // of the bytes; two IPv6 addresses with zones take less
+)
+
+var datagramEncoding = base64.RawURLEncoding.Strict()
+
+func datagramID(local, remote netip.AddrPort) string {
+	var space [datagramIDSize]byte
+	var text [1 + (datagramIDSize*8+5)/6]byte
+	b, _ := local.AppendBinary(append(space[:0], 0)) // it has no error to give
+	space[0] = byte(len(b) - 1)
+	b, _ = remote.AppendBinary(b)
+	return string(datagramEncoding.AppendEncode(append(text[:0], datagramPrefix...), b))
+}
+
+// datagramFlow reads such a name, and finds the socket of it.
+func (l *Layer) datagramFlow(id string) (Flow, bool) {
+	var text, space [1 + (datagramIDSize*8+5)/6]byte
+	if len(id) > len(text) {
+		return Flow{}, false
+	}
+	n, err := datagramEncoding.Decode(space[:], text[:copy(text[:], id[len(datagramPrefix):])])
+	if err != nil || n == 0 || int(space[0]) >= n {
+		return Flow{}, false
+	}
+	var local, remote netip.AddrPort
+	mid := 1 + int(space[0])
+	if local.UnmarshalBinary(space[1:mid]) != nil || remote.UnmarshalBinary(space[mid:n]) != nil ||
+		unmap(remote) != remote || checkRemote(remote) != nil {
+		return Flow{}, false
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, s := range l.sockets {
+		if s.local == local && l.state != stopped && local.Addr().Is4() == remote.Addr().Is4() {
+			return Flow{socket: s, peer: remote}, true
+		}
+	}
+	return Flow{}, false
+}

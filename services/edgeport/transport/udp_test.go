@@ -1,11 +1,14 @@
 package transport
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"go.opentelemetry.io/otel/metric/noop"
 )
 
 func udpClient(t testing.TB, from string) *net.UDPConn {
@@ -53,8 +56,11 @@ func TestUDP(t *testing.T) {
 				datagram(t, c, e.addr(), tt.in)
 				f := e.want(t, tt.want)
 				wantDatagram(t, c, tt.want, e.addr())
-				if !f.Valid() || f.Protocol() != UDP || f.ID() != "" || f.Local() != e.addr() || f.Remote() != addrPort(c.LocalAddr()) {
-					t.Errorf("flow = %v %q %v %v, want %v %q %v %v", f.Protocol(), f.ID(), f.Local(), f.Remote(), UDP, "", e.addr(), c.LocalAddr())
+				if !f.Valid() || f.Protocol() != UDP || f.Local() != e.addr() || f.Remote() != addrPort(c.LocalAddr()) {
+					t.Errorf("flow = %v %v %v, want %v %v %v", f.Protocol(), f.Local(), f.Remote(), UDP, e.addr(), c.LocalAddr())
+				}
+				if again, ok := e.Lookup(f.ID()); !ok || again != f {
+					t.Errorf("Lookup(%q) = %v, %v, want the flow", f.ID(), again, ok)
 				}
 			})
 		}
@@ -112,6 +118,75 @@ func TestUDPTo(t *testing.T) {
 	if mapped := f.To(netip.MustParseAddrPort("[::ffff:127.0.0.1]:5060")); mapped != f.To(netip.MustParseAddrPort("127.0.0.1:5060")) {
 		t.Errorf("To() a mapped address = %v, want it unmapped", mapped)
 	}
+}
+
+// The ID of a UDP flow needs no state: it names the flow wherever our address is open, and nowhere else.
+func TestUDPFlowID(t *testing.T) {
+	cfg := on(UDP, "127.0.0.1")
+	cfg.Listen = append(cfg.Listen, on(UDP, "127.0.0.2").Listen[0], on(UDP, "::1").Listen[0])
+	e := serve(t, cfg, nil)
+	seen := map[string]bool{}
+	for _, s := range e.sockets {
+		remotes := []string{"127.0.0.1:5060", "127.0.0.1:5061", "192.0.2.9:5060"}
+		if s.local.Addr().Is6() {
+			remotes = []string{"[::1]:5060", "[2001:db8::9]:65535", "[fe80::9%a-zone]:5060"}
+		}
+		for _, remote := range remotes {
+			f := Flow{socket: s, peer: netip.MustParseAddrPort(remote)}
+			id := f.ID()
+			if seen[id] || len(id) > 256 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+				t.Errorf("ID() of %v to %s = %q, want one of its own, of 256 letters, digits, - and _ at most", s.local, remote, id)
+			}
+			seen[id] = true
+			if got, ok := e.Lookup(id); !ok || got != f {
+				t.Errorf("Lookup(%q) = %v, %v, want the flow from %v to %s", id, got, ok, s.local, remote)
+			}
+		}
+	}
+	local := e.sockets[0].local
+	remote := netip.MustParseAddrPort("192.0.2.9:5060")
+	id := datagramID(local, remote)
+	for _, tt := range []struct{ name, in string }{
+		{"prefix alone", "u"},
+		{"cut off", id[:len(id)-1]},
+		{"longer", id + "A"},
+		{"padded", id + "="},
+		{"other letter", "v" + id[1:]},
+		{"no base64", "u" + id[1:4] + "!" + id[5:]},
+		{"endless", "u" + strings.Repeat("A", 1<<16)},
+		{"other port of ours", datagramID(netip.AddrPortFrom(local.Addr(), local.Port()^1), remote)},
+		{"other address of ours", datagramID(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), local.Port()), remote)},
+		{"other family", datagramID(local, netip.MustParseAddrPort("[2001:db8::9]:5060"))},
+		{"mapped address", datagramID(local, netip.MustParseAddrPort("[::ffff:192.0.2.9]:5060"))},
+		{"no port", datagramID(local, netip.MustParseAddrPort("192.0.2.9:0"))},
+		{"multicast", datagramID(local, netip.MustParseAddrPort("224.0.1.75:5060"))},
+		{"no addresses", datagramID(netip.AddrPort{}, netip.AddrPort{})},
+	} {
+		if f, ok := e.Lookup(tt.in); ok {
+			t.Errorf("%s: Lookup(%q) = %v to %v, want none", tt.name, short(tt.in), f.Local(), f.Remote())
+		}
+	}
+	f, _ := e.Lookup(id)
+	e.stop()
+	if _, ok := e.Lookup(f.ID()); ok {
+		t.Error("Lookup() finds a UDP flow whose socket is closed")
+	}
+}
+
+func FuzzUDPFlowID(f *testing.F) {
+	l := New(on(UDP, "127.0.0.1"), nil, nil, slog.New(slog.DiscardHandler), noop.Meter{})
+	if err := l.Listen(); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { l.closeListeners() })
+	f.Add(datagramID(l.sockets[0].local, netip.MustParseAddrPort("192.0.2.9:5060")))
+	f.Add(datagramID(netip.MustParseAddrPort("[fe80::1%eth0]:1"), netip.MustParseAddrPort("[::1]:2")))
+	f.Add("u")
+	f.Fuzz(func(t *testing.T, id string) {
+		if flow, ok := l.Lookup(id); ok && flow.ID() != id {
+			t.Errorf("Lookup(%q).ID() = %q, want the same", id, flow.ID())
+		}
+	})
 }
 
 func TestUDPSendFails(t *testing.T) {
