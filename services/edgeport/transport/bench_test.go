@@ -115,7 +115,7 @@ func BenchmarkSendUDP(b *testing.B) {
 	b.Run("net", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := l.sockets[0].WriteToUDPAddrPort(data, to); err != nil {
+			if err := l.sockets[0].datagrams.writeTo(data, to); err != nil {
 				b.Fatal(err)
 			}
 		}

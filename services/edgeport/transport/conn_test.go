@@ -31,8 +31,8 @@ func TestStream(t *testing.T) {
 		{name: "fifty in one write", in: strings.Join(fifty, ""), want: fifty},
 		{name: "fifty, cut anywhere", in: strings.Join(fifty, "\r\n"), cut: func(int) int { return rand.IntN(900) }, want: fifty},
 		{name: "byte at a time", in: text("a", 300) + text("b", 10), cut: func(int) int { return 1 }, want: []string{text("a", 300), text("b", 10)}},
-		{name: "64 KiB", in: sized("a", message.MaxSize), want: []string{sized("a", message.MaxSize)}},
-		{name: "64 KiB between others", in: text("a", 9) + sized("b", message.MaxSize) + text("c", 9), cut: func(int) int { return 1460 }, want: []string{text("a", 9), sized("b", message.MaxSize), text("c", 9)}},
+		{name: "W10 128 KiB", in: sized("a", message.MaxSize), want: []string{sized("a", message.MaxSize)}},
+		{name: "128 KiB between others", in: text("a", 9) + sized("b", message.MaxSize) + text("c", 9), cut: func(int) int { return 1460 }, want: []string{text("a", 9), sized("b", message.MaxSize), text("c", 9)}},
 		{name: "cut in the last CRLF", in: text("a", 0), cut: func(left int) int { return max(left-1, 1) }, want: []string{text("a", 0)}},
 		{name: "leading CRLFs", in: "\r\n" + text("a", 0) + "\r\n" + text("b", 0), want: []string{text("a", 0), text("b", 0)}},
 		{name: "ping", in: text("a", 0) + "\r\n\r\n", want: []string{text("a", 0)}, pong: "\r\n"},
@@ -72,18 +72,18 @@ func TestMalformed(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, in string
-		want     reason
+		want     Reason
 	}{
-		{"HTTP", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", malformed},
-		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", malformed},
-		{"noise", string(noise), malformed},
-		{"CR alone", "\r" + text("a", 0), malformed},
-		{"LF alone", "\n" + text("a", 0), malformed},
-		{"no Content-Length", "OPTIONS sip:a SIP/2.0\r\nCall-ID: a\r\n\r\n", malformed},
-		{"negative Content-Length", "OPTIONS sip:a SIP/2.0\r\nContent-Length: -1\r\n\r\n", malformed},
-		{"two Content-Lengths", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", malformed},
-		{"huge Content-Length", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 4294967295\r\n\r\n", malformed},
-		{"more than 64 KiB", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 65535\r\n\r\n", tooBig},
+		{"HTTP", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", Malformed},
+		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Malformed},
+		{"noise", string(noise), Malformed},
+		{"CR alone", "\r" + text("a", 0), Malformed},
+		{"LF alone", "\n" + text("a", 0), Malformed},
+		{"no Content-Length", "OPTIONS sip:a SIP/2.0\r\nCall-ID: a\r\n\r\n", Malformed},
+		{"negative Content-Length", "OPTIONS sip:a SIP/2.0\r\nContent-Length: -1\r\n\r\n", Malformed},
+		{"two Content-Lengths", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", Malformed},
+		{"huge Content-Length", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 4294967295\r\n\r\n", Malformed},
+		{"more than 128 KiB", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 131072\r\n\r\n", tooBig},
 		{"endless headers", "OPTIONS sip:a SIP/2.0\r\n" + strings.Repeat("X: y\r\n", 20000), tooBig},
 		{"endless line", "OPTIONS sip:a SIP/2.0\r\nX: " + strings.Repeat("y", 100000), tooBig},
 	} {

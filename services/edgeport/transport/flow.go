@@ -87,6 +87,16 @@ func (f Flow) Send(data []byte, fail func(error)) {
 	f.socket.send(data, f.peer, fail)
 }
 
+// Close ends the connection of f, for Malformed or Unwanted: nothing more that comes on it is handed on, not even what
+// has been read already. What was sent before is written, for a second at most, and a WebSocket is told, with the status
+// 1007 or 1008. A connection that is still being opened is given up. Close does not wait, may be called inside Handler,
+// and does nothing the second time, nor for UDP, which has no connection.
+func (f Flow) Close(why Reason) {
+	if f.conn != nil {
+		f.conn.leave(why)
+	}
+}
+
 // Lookup finds the flow with that ID: a connection while it lives, or a UDP flow if one of our sockets is open on its
 // local address and port, whether or not anything ever came from the remote one. Whoever takes an ID from outside has to
 // know that its author may choose where UDP goes.
@@ -123,12 +133,12 @@ func (l *Layer) flow(p Protocol, remote netip.AddrPort, serverName string) (Flow
 	if err := checkRemote(remote); err != nil {
 		return Flow{}, err
 	}
-	switch {
-	case p == UDP:
+	switch p {
+	case UDP:
 		return l.udpFlow(remote)
-	case p == TCP:
+	case TCP:
 		return l.dialedFlow(endpoint{p, remote, ""})
-	case p == TLS:
+	case TLS:
 		return l.dialedFlow(endpoint{p, remote, strings.ToLower(serverName)})
 	}
 	return Flow{}, ErrNotDialed

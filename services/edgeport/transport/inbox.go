@@ -85,10 +85,10 @@ func (in *inbox) shrink() {
 	}
 }
 
-// add takes the n bytes that were read into room, and hands every message that is whole to deliver. It returns how
-// many those were, and whether the peer sent a keep-alive that wants an answer; several in one read get one. After an
-// error the stream has no meaning any more.
-func (in *inbox) add(n int, deliver func([]byte)) (messages int, ping bool, err error) {
+// add takes the n bytes that were read into room, and hands every message that is whole to deliver, until that wants no
+// more. It returns how many those were, and whether the peer sent a keep-alive that wants an answer; several in one read
+// get one. After an error, or when deliver wants no more, the stream has no meaning any more.
+func (in *inbox) add(n int, deliver func([]byte) (more bool)) (messages int, ping bool, err error) {
 	in.n += n
 	data := in.buf[:in.n]
 	for {
@@ -107,9 +107,11 @@ func (in *inbox) add(n int, deliver func([]byte)) (messages int, ping bool, err 
 		if size == 0 {
 			break
 		}
-		deliver(data[:size:size])
+		more := deliver(data[:size:size])
 		messages++
-		data = data[size:]
+		if data = data[size:]; !more {
+			break
+		}
 	}
 	in.drop(in.n - len(data))
 	return messages, ping, nil

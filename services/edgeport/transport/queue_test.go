@@ -14,7 +14,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		limit Limits
-		want  reason
+		want  Reason
 	}{
 		{"queue", Limits{Queue: 100 << 10}, queueFull},
 		{"memory", Limits{Memory: 100 << 10}, noMemory},

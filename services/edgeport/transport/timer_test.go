@@ -45,7 +45,7 @@ func pipes(t *testing.T, limits Limits, f func(e *edge, connect func() net.Conn)
 }
 
 // ends waits for the end of a connection and compares when and why it came.
-func (e *edge) ends(t *testing.T, since time.Time, after time.Duration, why reason) {
+func (e *edge) ends(t *testing.T, since time.Time, after time.Duration, why Reason) {
 	t.Helper()
 	f := <-e.closed
 	got, err := f.conn.stopped()
@@ -61,7 +61,7 @@ func TestReadTimes(t *testing.T) {
 		name  string
 		steps []any // what the peer writes, and how long it waits
 		after time.Duration
-		want  reason
+		want  Reason
 	}{
 		{"nothing", nil, 5 * s, noMessage},
 		{"keep-alives only", []any{s, "\r\n", s, "\r\n", s, "\r\n", s, "\r", s / 2, "\n"}, 5 * s, noMessage},

@@ -135,6 +135,7 @@ type Layer struct {
 
 	mu        sync.RWMutex
 	state     state
+	draining  bool // no more connections are accepted
 	points    []Listen
 	sockets   []*socket
 	listeners []*listener
@@ -235,7 +236,17 @@ func (l *Layer) shutdown() {
 	l.closeListeners()
 	l.mu.Unlock()
 	for _, c := range conns {
-		c.mute()
+		c.leave(byShutdown)
+	}
+}
+
+// ended says whether the layer shuts down.
+func (l *Layer) ended() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -298,3 +309,14 @@ func addrPort(a net.Addr) netip.AddrPort {
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// unmapAll is networks as the addresses are that are looked for in them.
+func unmapAll(nets []netip.Prefix) []netip.Prefix {
+	all := make([]netip.Prefix, len(nets))
+	for i, n := range nets {
+		if all[i] = n; n.Addr().Is4In6() && n.Bits() >= 96 {
+			all[i] = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
+		}
+	}
+	return all
+}

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"bufio"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -47,12 +46,11 @@ func ask(t *testing.T, c net.Conn, request string) (*page, *http.Response) {
 }
 
 // page opens a WebSocket.
-func (e *edge) page(t *testing.T) *page {
+func (e *edge) page(t *testing.T) *page { return e.phone(t).page }
+
+// opened is a WebSocket on c.
+func opened(t *testing.T, c net.Conn) *page {
 	t.Helper()
-	var c net.Conn = e.client(t, "127.0.0.1")
-	if e.Points()[0].Protocol == WSS {
-		c = tls.Client(c, e.clientTLS())
-	}
 	p, res := ask(t, c, handshake+offer+"\r\n")
 	if res.StatusCode != 101 {
 		t.Fatalf("handshake = %s, want 101", res.Status)
@@ -151,6 +149,7 @@ func TestHandshake(t *testing.T) {
 				t.Fatalf("handshake = %s, want %d", res.Status, tt.want)
 			}
 			if tt.want != 101 {
+				p.Close() // it has the answer
 				e.wantClosed(t, noHandshake)
 				return
 			}
@@ -208,7 +207,7 @@ func TestFrames(t *testing.T) {
 		{"W7 ping", frame(fin|ping, strings.Repeat("p", 125)), nil, strings.Repeat("p", 125)},
 		{"W7 unsolicited pong", frame(fin|pong, "x") + frame(fin|text1, whole), []string{whole}, ""},
 		{"W9 no Content-Length", frame(fin|text1, noLength), []string{noLength}, ""},
-		{"W10 64 KiB", frame(fin|text1, big), []string{big}, ""},
+		{"W10 128 KiB", frame(fin|text1, big), []string{big}, ""},
 		{"W16 as it came", frame(fin|text1, sdp), []string{sdp}, ""},
 		{"CRLF before", frame(fin|text1, "\r\n"+whole), []string{whole}, ""},
 		{"empty", frame(fin|text1, "") + frame(fin|text1, "\r\n") + frame(fin|text1, whole), []string{whole}, ""},
@@ -256,7 +255,7 @@ func TestIdlePage(t *testing.T) {
 		}
 		n := copy(room, data)
 		data = data[n:]
-		if _, _, err := f.add(in, n, func([]byte) {}); err != nil {
+		if _, _, err := f.add(in, n, func([]byte) bool { return true }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -284,24 +283,24 @@ func TestFrameErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name, in string
 		code     uint16
-		want     reason
+		want     Reason
 	}{
-		{"A30 a length of 2^63", "\x81\xff\x80\x00\x00\x00\x00\x00\x00\x00abcd", 1002, malformed},
+		{"A30 a length of 2^63", "\x81\xff\x80\x00\x00\x00\x00\x00\x00\x00abcd", 1002, Malformed},
 		{"A30 a length of 2^62", "\x82\xff\x40\x00\x00\x00\x00\x00\x00\x00abcd", 1009, tooBig},
 		{"A30 endless empty fragments", frame(text1, "") + strings.Repeat(frame(more, ""), 100000), 1009, tooBig},
-		{"A30 unmasked", "\x81\x02hi", 1002, malformed},
-		{"A30 reserved opcode", frame(fin|3, "x"), 1002, malformed},
-		{"A30 reserved control", frame(fin|0xb, "x"), 1002, malformed},
-		{"A30 compressed", frame(fin|0x40|text1, strings.Repeat("\x00", 5000)), 1002, malformed},
-		{"more than 64 KiB", frame(fin|text1, strings.Repeat("x", message.MaxSize+1)), 1009, tooBig},
-		{"more than 64 KiB in fragments", frame(text1, strings.Repeat("x", message.MaxSize)) + frame(fin|more, "x"), 1009, tooBig},
-		{"fragment of nothing", frame(fin|more, "x"), 1002, malformed},
-		{"message within a message", frame(text1, "x") + frame(fin|text1, "x"), 1002, malformed},
-		{"long control", frame(fin|ping, strings.Repeat("x", 126)), 1002, malformed},
-		{"control in fragments", frame(ping, "x"), 1002, malformed},
-		{"text that is none", frame(fin|text1, "\xff\xfe"), 1007, malformed},
-		{"close with half a code", frame(fin|closing, "\x03"), 1002, malformed},
-		{"close with a reserved code", frame(fin|closing, "\x03\xed"), 1002, malformed},
+		{"A30 unmasked", "\x81\x02hi", 1002, Malformed},
+		{"A30 reserved opcode", frame(fin|3, "x"), 1002, Malformed},
+		{"A30 reserved control", frame(fin|0xb, "x"), 1002, Malformed},
+		{"A30 compressed", frame(fin|0x40|text1, strings.Repeat("\x00", 5000)), 1002, Malformed},
+		{"more than 128 KiB", frame(fin|text1, strings.Repeat("x", message.MaxSize+1)), 1009, tooBig},
+		{"more than 128 KiB in fragments", frame(text1, strings.Repeat("x", message.MaxSize)) + frame(fin|more, "x"), 1009, tooBig},
+		{"fragment of nothing", frame(fin|more, "x"), 1002, Malformed},
+		{"message within a message", frame(text1, "x") + frame(fin|text1, "x"), 1002, Malformed},
+		{"long control", frame(fin|ping, strings.Repeat("x", 126)), 1002, Malformed},
+		{"control in fragments", frame(ping, "x"), 1002, Malformed},
+		{"text that is none", frame(fin|text1, "\xff\xfe"), 1007, Malformed},
+		{"close with half a code", frame(fin|closing, "\x03"), 1002, Malformed},
+		{"close with a reserved code", frame(fin|closing, "\x03\xed"), 1002, Malformed},
 		{"W7 close is echoed", frame(fin|closing, "\x03\xe8bye"), 1000, peerClosed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -379,23 +378,6 @@ func TestHandshakeStall(t *testing.T) {
 	}
 }
 
-// talk is a client that is served.
-func talk(t *testing.T, e *edge) {
-	t.Helper()
-	msg := text("t", 10)
-	if p := e.Points()[0].Protocol; p == WS || p == WSS {
-		c := e.page(t)
-		write(t, c, frame(fin|text1, msg))
-		e.want(t, msg).Send([]byte("ok"), nil)
-		c.want(t, fin|text1, "ok")
-		return
-	}
-	c := tls.Client(e.client(t, "127.0.0.1"), e.clientTLS())
-	write(t, c, msg)
-	e.want(t, msg).Send([]byte("ok"), nil)
-	read(t, c, "ok")
-}
-
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte(frame(text1, "abc")+frame(fin|ping, "x")+frame(fin|more, "def")), 3)
 	f.Add([]byte("\x81\xff\x80\x00\x00\x00\x00\x00\x00\x00abcd"), 5)
@@ -413,10 +395,11 @@ func FuzzFrames(f *testing.F) {
 			}
 			n := copy(room, data[:min(step, len(data))])
 			data = data[n:]
-			if _, _, err := fr.add(in, n, func(m []byte) {
+			if _, _, err := fr.add(in, n, func(m []byte) bool {
 				if len(m) == 0 || len(m) > l.limits.Message {
 					t.Errorf("a message of %d bytes", len(m))
 				}
+				return true
 			}); err != nil {
 				break
 			}
