@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -14,9 +13,8 @@ import (
 // listener accepts the connections of a listening point.
 type listener struct {
 	Listen
-	net.Listener              // replaced under the lock of the layer, by the goroutine that accepts
-	tls          *tls.Config  // of TLS and WSS
-	cert         *certificate // of files
+	net.Listener             // replaced under the lock of the layer, by the goroutine that accepts
+	tls          listenerTLS // of TLS and WSS
 	trouble      trouble
 }
 
@@ -60,10 +58,9 @@ func (l *Layer) open(p Listen) (port uint16, err error) {
 		l.sockets = append(l.sockets, sockets...)
 		return sockets[0].local.Port(), nil
 	case TCP, TLS, WS, WSS:
-		var cfg *tls.Config
-		var cert *certificate
+		var secure listenerTLS
 		if p.Protocol.Secure() {
-			if cfg, cert, err = l.serverTLS(p); err != nil {
+			if secure, err = l.serverTLS(p); err != nil {
 				return 0, err
 			}
 		}
@@ -72,7 +69,7 @@ func (l *Layer) open(p Listen) (port uint16, err error) {
 			return 0, err
 		}
 		p.Addr = netip.AddrPortFrom(p.Addr.Addr(), addrPort(ln.Addr()).Port())
-		l.listeners = append(l.listeners, &listener{Listen: p, Listener: ln, tls: cfg, cert: cert})
+		l.listeners = append(l.listeners, &listener{Listen: p, Listener: ln, tls: secure})
 		return p.Addr.Port(), nil
 	}
 	return 0, errors.New("no such protocol")
