@@ -59,6 +59,32 @@ func TestMalformedEndsConnection(t *testing.T) {
 	})
 }
 
+// W5 and W9: a WebSocket message is one SIP message. A second one in it is not read, and one without a Content-Length goes
+// to its end.
+func TestOneMessageInAFrame(t *testing.T) {
+	modes(t, func(t *testing.T, conn *bus.Conn) {
+		s := start(t, conn, nil, func(c *Config) { c.Spec.Transport = append(c.Spec.Transport, Transport{Protocol: "ws"}) })
+		alice := s.page()
+		options := func(branch, callID string) string {
+			return alice.request(s, "OPTIONS", "sip:"+s.udp, branch, "Call-ID: "+callID)
+		}
+		for _, tt := range []struct{ name, in string }{
+			{"W5 second message", options("z9hG4bK1", "first") + options("z9hG4bK2", "second")},
+			{"W9 no Content-Length", strings.Replace(options("z9hG4bK3", "first"), "Content-Length: 0\r\n", "", 1)},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				alice.send(s, tt.in)
+				alice.send(s, options("z9hG4bK4", "last"))
+				for _, want := range []string{"first", "last"} {
+					if m := alice.want("SIP/2.0 200"); string(m.CallID()) != want {
+						t.Errorf("answer to %s, want %s", m.CallID(), want)
+					}
+				}
+			})
+		}
+	})
+}
+
 // W10: 100 kB of SDP pass over WebSocket and TCP, in requests and in responses, in both directions.
 func TestW10LargeBody(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {

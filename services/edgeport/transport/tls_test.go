@@ -112,19 +112,33 @@ func (s slowly) Write(b []byte) (n int, err error) {
 // A21 and W21: what is no TLS of 1.2 or later ends at the handshake.
 func TestHandshakeOfTLS(t *testing.T) {
 	e := serve(t, on(TLS, "127.0.0.1"), nil)
-	for name, in := range map[string]string{"SIP": text("a", 0), "HTTP": "GET / HTTP/1.1\r\n\r\n"} {
+	for name, in := range map[string]string{"A21 SIP": text("a", 0), "A21 HTTP": "GET / HTTP/1.1\r\n\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			c := e.client(t, "127.0.0.1")
 			write(t, c, in)
 			e.wantClosed(t, noHandshake)
 		})
 	}
-	cfg := e.clientTLS()
-	cfg.MinVersion, cfg.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	if err := tls.Client(e.client(t, "127.0.0.1"), cfg).Handshake(); err == nil || !strings.Contains(err.Error(), "version") {
-		t.Errorf("handshake with TLS 1.1 = %v, want a refusal of the version", err)
-	}
-	e.wantClosed(t, noHandshake)
+	t.Run("W21 TLS 1.1", func(t *testing.T) {
+		cfg := e.clientTLS()
+		cfg.MinVersion, cfg.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+		if err := tls.Client(e.client(t, "127.0.0.1"), cfg).Handshake(); err == nil || !strings.Contains(err.Error(), "version") {
+			t.Errorf("handshake with TLS 1.1 = %v, want a refusal of the version", err)
+		}
+		e.wantClosed(t, noHandshake)
+	})
+	t.Run("W21 SNI", func(t *testing.T) { // whatever name the client asked for, it gets the certificate that there is
+		for _, name := range []string{"localhost", "sip.example.com"} {
+			cfg := e.clientTLS()
+			cfg.ServerName, cfg.InsecureSkipVerify = name, true
+			c := tls.Client(e.client(t, "127.0.0.1"), cfg)
+			write(t, c, text("a", 0))
+			e.want(t, text("a", 0))
+			if got := c.ConnectionState().PeerCertificates[0]; !got.Equal(e.own.Leaf) {
+				t.Errorf("certificate for %s is of %v, want ours", name, got.DNSNames)
+			}
+		}
+	})
 }
 
 // W1 to W10 work the same within TLS.
@@ -221,7 +235,7 @@ func TestClientCertificate(t *testing.T) {
 }
 
 // W21: a certificate that is replaced serves new connections, drops none, and one that is broken is not used.
-func TestCertificateReload(t *testing.T) {
+func TestW21CertificateReload(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cert.pem")
 	first := files(t, path, "one.example.com")
 	cfg := on(TLS, "127.0.0.1")
@@ -270,7 +284,7 @@ func (f *fromFiles[T]) lookAgain() {
 
 // W21: the authorities of client certificates are replaced like a certificate. Who was let in by the old ones stays, and
 // has to show a new certificate when he comes again, with the ticket of the old session too.
-func TestClientCAReload(t *testing.T) {
+func TestW21ClientCAReload(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			ca := filepath.Join(t.TempDir(), "ca.pem")
@@ -413,9 +427,4 @@ func TestDialTLS(t *testing.T) {
 	peer.wantClosed(t, noHandshake)
 	refused(peer, e.addr(), "localhost") // it trusts the authorities of the system
 	e.wantReleased(t)
-	for _, p := range []Protocol{WS, WSS} { // W12
-		if _, err := e.Flow(p, peer.addr(), ""); !errors.Is(err, ErrNotDialed) {
-			t.Errorf("Flow(%v) = %v, want %v", p, err, ErrNotDialed)
-		}
-	}
 }
