@@ -289,3 +289,23 @@ func TestDialFails(t *testing.T) {
 		t.Error("Flow() after the end = nil, want an error")
 	}
 }
+
+// allowFiles raises the limit of open files for n connections of a layer, if the system lets us, and returns how many of
+// them it allows now.
+func allowFiles(t testing.TB, n int) int {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if most := descriptors(); most == 0 || most >= n {
+		return n
+	}
+	limit.Cur = uint64(n + n/4 + 1000)
+	limit.Max = max(limit.Max, limit.Cur)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Logf("the limit of open files allows %d connections, and cannot be raised: %v", descriptors(), err)
+		return descriptors()
+	}
+	return n
+}
