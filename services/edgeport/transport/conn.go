@@ -119,13 +119,13 @@ func (c *conn) run() {
 	}
 	bye := c.farewell(why, err)
 	until := time.Now().Add(flushTime)
-	left := why == Reason(c.leaving.Load())
+	left := c.ready && why == Reason(c.leaving.Load())
 	if why == peerClosed || left || bye {
 		c.flush(until)
 	}
 	switch {
 	case why == peerClosed:
-	case why == byShutdown && !bye:
+	case left && why == byShutdown && !bye:
 		c.discard(time.Now().Add(lastLook))
 	case bye || left || c.refused:
 		c.discard(until)

@@ -10,6 +10,9 @@ import (
 // smallBuffer is where a connection reads. While it waits for the next message it needs none.
 const smallBuffer = 4 << 10
 
+// largeBuffer is more than nearly all messages need.
+const largeBuffer = 64 << 10
+
 var (
 	errTooBig    = errors.New("message is too big")
 	errMemory    = errors.New("all memory for incomplete and unsent messages is in use")
@@ -65,7 +68,11 @@ func (in *inbox) room() ([]byte, error) {
 		return nil, errTooBig
 	}
 	size := min(2*len(in.buf), in.limit)
-	if !in.memory.take(size) {
+	take := in.memory.take
+	if size > largeBuffer {
+		take = in.memory.takeLarge
+	}
+	if !take(size) {
 		return nil, errMemory
 	}
 	grown := make([]byte, size)

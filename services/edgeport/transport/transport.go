@@ -70,7 +70,8 @@ type Limits struct {
 	// Queue is how much may wait to be written to one connection, in bytes: 1 MiB.
 	Queue int
 	// Memory is how much of all connections together may wait to be written or for the rest of a message, in bytes,
-	// beside 4 KiB of a message for each: 128 MiB. Who needs more is closed.
+	// beside 4 KiB of a message for each: 128 MiB. Who needs more is closed, and who sends more than 64 KiB when half of
+	// it is in use.
 	Memory int
 	// Handshake is the time that the PROXY header, the handshake of TLS and that of WebSocket may take together: 5 s.
 	Handshake time.Duration
@@ -188,6 +189,7 @@ func New(cfg Config, h Handler, closed func(f Flow), log *slog.Logger, meter met
 		}
 	}
 	l.memory.left.Store(int64(l.limits.Memory))
+	l.memory.reserve = int64(l.limits.Memory / 2)
 	return l
 }
 
@@ -275,7 +277,14 @@ func (l *Layer) failed(p Protocol, fail func(error), err error) {
 }
 
 // budget is memory that all connections share.
-type budget struct{ left atomic.Int64 }
+type budget struct {
+	left    atomic.Int64
+	reserve int64 // is kept from large messages
+}
+
+// takeLarge is take for a message that few would miss. It leaves the reserve to the others: the connections that one
+// source may have could use up all memory with messages of that size.
+func (b *budget) takeLarge(n int) bool { return b.left.Load()-int64(n) >= b.reserve && b.take(n) }
 
 func (b *budget) take(n int) bool {
 	if b.left.Add(-int64(n)) >= 0 {
