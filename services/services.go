@@ -77,7 +77,12 @@ func RunService(ctx context.Context, kind string, o Options) error {
 func newRunner(kind string, c Configs, resources connect.Resources, conn *bus.Conn, tel *telemetry.Telemetry) (Runner, error) {
 	switch kind {
 	case "edgeport":
-		return edgeport.New(*c.EdgePort, conn, tel.Log, tel.Meter)
+		e, err := edgeport.New(*c.EdgePort, conn, tel.Log, tel.Meter)
+		if err != nil {
+			return nil, err
+		}
+		tel.Check("listeners", e.Check)
+		return e, nil
 	case "dispatcher":
 		return dispatcher.New(*c.Dispatcher, conn, tel.Log, tel.Meter)
 	case "processor":

@@ -102,7 +102,7 @@ type TransportTLS struct {
 	CertFile string `json:"certFile,omitempty"`
 	// PEM file of its key, which may be the same file.
 	KeyFile string `json:"keyFile,omitempty"`
-	// PEM file of the authorities of client certificates.
+	// PEM file of the authorities of client certificates. It is read again when it changes.
 	ClientCAFile string `json:"clientCAFile,omitempty"`
 	// Whether clients need a certificate: require refuses those without, request takes them. One that is sent must be
 	// of clientCAFile. If absent none is asked for.

@@ -193,15 +193,26 @@ func TestNoRoomForAdditions(t *testing.T) {
 		full = append(full, fmt.Sprintf("X-Field: %d", i))
 	}
 	modes(t, func(t *testing.T, conn *bus.Conn) {
-		for name, fields := range map[string][]string{
-			"headers": full,
-			"bytes":   {"\r\n" + strings.Repeat("x", message.MaxSize-500)},
+		for _, tt := range []struct {
+			name   string
+			fields []string
+			answer string // none: it is dropped
+		}{
+			{"headers", full, ""},
+			{"bytes of headers", []string{"X: " + strings.Repeat("x", message.MaxHead-1000)}, ""},
+			{"bytes", []string{"\r\n" + strings.Repeat("x", message.MaxSize-1000)}, "SIP/2.0 513"},
 		} {
-			t.Run(name, func(t *testing.T) {
+			t.Run(tt.name, func(t *testing.T) {
 				s := start(t, conn, nil, nil)
 				alice := s.tcpClient()
-				alice.send(s, alice.request(s, "INVITE", "sip:bob@example.com", "z9hG4bK1", fields...))
-				alice.quiet(s)
+				alice.send(s, alice.request(s, "INVITE", "sip:bob@example.com", "z9hG4bK1", tt.fields...))
+				if tt.answer != "" {
+					alice.want(tt.answer)
+				}
+				alice.wantEnd(0)
+				if n := s.edge.proxy.Counts().Dispatched.Load(); n != 0 {
+					t.Errorf("dispatched %d requests, want none", n)
+				}
 			})
 		}
 	})

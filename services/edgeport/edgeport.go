@@ -57,8 +57,10 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 		return nil, fmt.Errorf("edgeport %s: spec.processor.addr: %s would need the gRPC gateway, which is not part of this version; leave it out to use the bus", cfg.Ref, addr)
 	}
 	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits()}
-	// Room for what the proxy adds: its copy of a request has to be within what can be sent, and read again.
+	// Room for what the proxy adds: its copy of a request has to be within what can be sent, and read again. What is
+	// beyond these limits is answered, what is beyond those of transport is not.
 	e.limits.Size -= 4 << 10
+	e.limits.Head -= 4 << 10
 	e.limits.Headers -= 16
 	e.messages.New = func() any { return new(message.Message) }
 	var listen []transport.Listen
@@ -90,7 +92,8 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 	return e, nil
 }
 
-// Run listens, calls ready, and serves until ctx ends; then it waits for the requests that wait for a decision.
+// Run listens, calls ready, and serves until ctx ends; then it accepts no connection more, and waits for the requests that
+// wait for a decision.
 func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -137,6 +140,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	select {
 	case err = <-served:
 	case <-ctx.Done():
+		e.transport.Drain()
 		e.proxy.Drain(drainTime)
 	}
 	stop()
@@ -153,7 +157,12 @@ func (e *EdgePort) Points() []string {
 	return points
 }
 
-// receive takes one message from a flow, in the order in which they came.
+// Check is nil while e listens on all its transports; else the error says on which it does not, and why. It tries them
+// again by itself.
+func (e *EdgePort) Check() error { return e.transport.Check() }
+
+// receive takes one message from a flow, in the order in which they came. What is malformed is the last that a connection
+// brings, as nobody knows what its sender meant by the bytes behind it.
 func (e *EdgePort) receive(flow transport.Flow, data []byte) { e.take(flow, data, e.limits) }
 
 func (e *EdgePort) take(flow transport.Flow, data []byte, limits message.Limits) {
@@ -161,6 +170,7 @@ func (e *EdgePort) take(flow transport.Flow, data []byte, limits message.Limits)
 	if err := m.Parse(data, limits); err != nil {
 		e.counts.malformed.Add(1)
 		e.proxy.Malformed(flow, m, err)
+		flow.Close(transport.Malformed)
 	} else {
 		e.proxy.Receive(flow, m)
 	}

@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/routr-fabric/routr/bus"
@@ -254,7 +258,7 @@ func (c *client) receive(limit time.Duration) ([]byte, error) {
 			c.stream = tls.Server(conn, c.tls)
 		}
 	}
-	data := make([]byte, 65536)
+	data := make([]byte, message.MaxSize)
 	if c.udp != nil {
 		c.udp.SetReadDeadline(deadline)
 		n, from, err := c.udp.ReadFromUDP(data)
@@ -282,6 +286,19 @@ func (c *client) receive(limit time.Duration) ([]byte, error) {
 		}
 	}
 	return data, nil
+}
+
+// wantEnd wants the proper end of the connection, a FIN, or a close frame with that code.
+func (c *client) wantEnd(code ws.StatusCode) {
+	c.t.Helper()
+	m, err := c.read(patience)
+	if m != nil {
+		c.t.Errorf("%s received\n%s\nwant the end", c.addr(), m.Bytes())
+		return
+	}
+	if closed, ok := errors.AsType[wsutil.ClosedError](err); err != io.EOF && (!ok || closed.Code != code) {
+		c.t.Errorf("%s ended with %v, want EOF or code %d", c.addr(), err, code)
+	}
 }
 
 // quiet fails if c has received anything. It asks for an OPTIONS first, whose answer comes behind whatever was sent.

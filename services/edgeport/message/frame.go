@@ -16,8 +16,8 @@ type Framer struct {
 // to get the same bytes and more behind them. After a message the caller takes it off buf, and Next goes on behind it.
 // Line breaks before the start line count as part of the message: a transport that answers keep-alives (RFC 5626 3.5.1)
 // takes them off before. An error, always an *Error, is for ever: the stream has lost its frame and is to be closed.
-// It comes as soon as the start line is none, or the header section exceeds MaxSize, ends in disorder, or has no
-// Content-Length, without which no message of a stream has an end.
+// It comes as soon as the start line is none, or the head exceeds MaxHead, ends in disorder, or has no Content-Length,
+// without which no message of a stream has an end.
 func (f *Framer) Next(buf []byte) (n int, err error) {
 	if n, e := f.next(buf); e != nil {
 		return 0, e
@@ -44,18 +44,21 @@ func (f *Framer) next(buf []byte) (int, *Error) {
 		i := bytes.Index(buf[from:], []byte("\r\n\r\n"))
 		if i < 0 {
 			f.seen = len(buf)
-			if len(buf)-f.start > MaxSize {
-				return 0, &Error{Status: 513, Reason: "Message Too Large"}
+			if len(buf)-f.start > MaxHead {
+				return 0, tooLarge()
 			}
 			return 0, nil
 		}
 		body := from + i + 4
+		if body-f.start > MaxHead {
+			return 0, tooLarge()
+		}
 		length, err := contentLength(buf[f.start:body])
 		if err != nil {
 			return 0, err
 		}
 		if body-f.start+length > MaxSize {
-			return 0, &Error{Status: 513, Reason: "Message Too Large"}
+			return 0, tooLarge()
 		}
 		f.message = body + length
 	}
@@ -68,7 +71,7 @@ func (f *Framer) next(buf []byte) (int, *Error) {
 // startLine looks at the first bytes: what is not SIP is told from them, before it can fill a buffer.
 func (f *Framer) startLine(buf []byte) *Error {
 	for f.start < len(buf) && (buf[f.start] == '\r' || buf[f.start] == '\n') {
-		if f.start++; f.start > MaxSize {
+		if f.start++; f.start > MaxHead {
 			return bad("Not SIP")
 		}
 	}
@@ -79,8 +82,8 @@ func (f *Framer) startLine(buf []byte) *Error {
 		if i := token(line, 0); i < len(line) && line[i] != ' ' && !bytes.HasPrefix(line, []byte("SIP/")) || i > maxMethod {
 			return bad("Not SIP")
 		}
-		if f.seen = len(line); f.seen > MaxSize {
-			return &Error{Status: 513, Reason: "Message Too Large"}
+		if f.seen = len(line); f.seen > MaxHead {
+			return tooLarge()
 		}
 		return nil
 	}

@@ -32,16 +32,17 @@ func TestFrame(t *testing.T) {
 		{"two", head + "Content-Length: 5\r\nl: 5\r\n\r\nhello", -1},
 		{"negative", head + "Content-Length: -999\r\n\r\n", -1},
 		{"huge", head + "Content-Length: 4294967295\r\n\r\n", -1},
-		{"too long with its headers", head + "Content-Length: 65500\r\n\r\n", -1},
+		{"too long with its headers", head + "Content-Length: 131050\r\n\r\n", -1},
+		{"head too long", head + "l: 0\r\nX: " + strings.Repeat("y", MaxHead) + "\r\n\r\n", -1},
 		{"a word", head + "Content-Length: five\r\n\r\n", -1},
 		{"bare LF before it", head + "X: a\nl: 5\r\n\r\nhello", -1},
 		{"HTTP", "GET / HTTP/1.1\r\n", -1},
 		{"TLS", "\x16\x03\x01\x02\x00", -1},
 		{"zeros", "\x00\x00", -1},
 		{"long word", strings.Repeat("A", 65), -1},
-		{"endless start line", "MESSAGE " + strings.Repeat("a", MaxSize), -1},
-		{"endless header section", head + strings.Repeat("X: y\r\n", MaxSize/6), -1},
-		{"endless line breaks", strings.Repeat("\r\n", MaxSize), -1},
+		{"endless start line", "MESSAGE " + strings.Repeat("a", MaxHead), -1},
+		{"endless header section", head + strings.Repeat("X: y\r\n", MaxHead/6), -1},
+		{"endless line breaks", strings.Repeat("\r\n", MaxHead), -1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

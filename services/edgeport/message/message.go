@@ -10,8 +10,12 @@ import (
 	"strings"
 )
 
-// MaxSize is the longest message in bytes: what a UDP datagram can hold, and the spans of the index with it.
-const MaxSize = 65535
+// MaxSize is the longest message in bytes. A stream may carry it, a UDP datagram holds half as much.
+const MaxSize = 128 << 10
+
+// MaxHead is how much of a message may be its head, from the start line to the empty line: what the spans of the index
+// can tell.
+const MaxHead = 65535
 
 // Message is the index of one SIP message. The zero value is ready for Parse, and a Message is meant to be parsed into
 // again and again. Slices that it hands out share its bytes: they are valid as long as those are, and never to be
@@ -40,7 +44,7 @@ type Message struct {
 	via      Via
 }
 
-// span is a part of the message.
+// span is a part of the head.
 type span struct{ from, to uint16 }
 
 // header is one header field with its line, which may be folded: data[start:next], the name up to nameEnd, the value

@@ -8,6 +8,7 @@ import (
 // Limits bound what Parse accepts, so that no message costs more than its neighbours.
 type Limits struct {
 	Size     int // bytes of a message, at most MaxSize
+	Head     int // bytes of its head, at most MaxHead
 	Headers  int // header fields, at most 256
 	Vias     int // values of Via, of Record-Route and of Path, each
 	Routes   int // values of Route
@@ -16,7 +17,7 @@ type Limits struct {
 
 // DefaultLimits is what an EdgePort should accept. Besides, no value may have more than MaxParams parameters.
 func DefaultLimits() Limits {
-	return Limits{Size: MaxSize, Headers: 256, Vias: 64, Routes: 16, Contacts: 64}
+	return Limits{Size: MaxSize, Head: MaxHead, Headers: 256, Vias: 64, Routes: 16, Contacts: 64}
 }
 
 // MaxParams is how many parameters a Via, a URI or a name-addr may have.
@@ -58,18 +59,20 @@ func (m *Message) Parse(data []byte, lim Limits) error {
 }
 
 func (m *Message) parse(lim Limits) *Error {
-	if len(m.data) > min(lim.Size, MaxSize) {
-		return &Error{Status: 513, Reason: "Message Too Large"}
+	if len(m.data) > MaxSize {
+		return tooLarge()
 	}
-	eol := bytes.IndexByte(m.data, '\n')
-	if eol < 1 || m.data[eol-1] != '\r' {
-		return bad("Start Line Does Not End")
+	// What the spans cannot tell is not looked at.
+	head := m.data[:min(len(m.data), lim.Head, MaxHead)]
+	eol := bytes.IndexByte(head, '\n')
+	if eol < 1 || head[eol-1] != '\r' {
+		return m.headError(eol, len(head), "Start Line Does Not End")
 	}
 	startErr := m.parseStart(m.data[:eol-1])
 	if startErr != nil && !m.request {
 		return startErr
 	}
-	repeated, err := m.index(eol+1, lim)
+	repeated, err := m.index(head, eol+1, lim)
 	if err == nil {
 		err = m.checkIdentity(repeated, lim)
 	}
@@ -78,13 +81,26 @@ func (m *Message) parse(lim Limits) *Error {
 	}
 	// From here on a response can be built: its headers are copies of the ones just checked.
 	m.answerable = m.request
-	if startErr != nil {
+	switch {
+	case len(m.data) > lim.Size:
+		return tooLarge()
+	case startErr != nil:
 		return startErr
 	}
 	if repeated != 0 {
 		return bad("Header Repeated")
 	}
 	return m.checkRest()
+}
+
+func tooLarge() *Error { return &Error{Status: 513, Reason: "Message Too Large"} }
+
+// headError is why the line at eol, none if that is negative, does not end in the n bytes that a head may have.
+func (m *Message) headError(eol, n int, reason string) *Error {
+	if eol < 0 && n < len(m.data) {
+		return tooLarge()
+	}
+	return bad(reason)
 }
 
 // parseStart reads the start line, RFC 3261 7.1 and 7.2. When it fails for a line that is a request's at least in
@@ -140,15 +156,16 @@ func isVersion(b []byte) bool {
 	return i > 0 && all(b[4:4+i], isDigit) && all(b[5+i:], isDigit)
 }
 
-// index finds the header lines from pos on and the body. It returns the kinds that stand there twice but may not.
-func (m *Message) index(pos int, lim Limits) (repeated uint64, err *Error) {
-	data, start := m.data, pos
+// index finds the header lines of data, from pos on, and the body. It returns the kinds that stand there twice but may
+// not.
+func (m *Message) index(data []byte, pos int, lim Limits) (repeated uint64, err *Error) {
+	start := pos
 	lines := 1 // line breaks so far, that of the start line among them
 	most := min(lim.Headers, 256)
 	for {
 		eol := bytes.IndexByte(data[pos:], '\n')
 		if eol < 1 || data[pos+eol-1] != '\r' {
-			return 0, bad("Header Section Does Not End")
+			return 0, m.headError(eol, len(data), "Header Section Does Not End")
 		}
 		lines++
 		next := pos + eol + 1

@@ -153,8 +153,13 @@ func TestParse(t *testing.T) {
 		{"5,000 parameters of the Request-URI", base("MESSAGE sip:a@b" + strings.Repeat(";a", 5000) + " SIP/2.0"), 400, true},
 		{"brackets and quotes", base("", "X: "+strings.Repeat("(<\"", 20000)), 0, true},
 		{"folded 10,000 times", base("", "X:"+strings.Repeat("\r\n ", 10000)), 0, true},
-		{"64 KiB", append(base(""), make([]byte, MaxSize-len(base("")))...), 0, true},
-		{"64 KiB and a byte", append(base(""), make([]byte, MaxSize+1-len(base("")))...), 513, false},
+		{"W10 128 KiB", append(base(""), make([]byte, MaxSize-len(base("")))...), 0, true},
+		{"W10 128 KiB and a byte", append(base(""), make([]byte, MaxSize+1-len(base("")))...), 513, false},
+		{"a head of 64 KiB", append(base("", filler(MaxHead)), make([]byte, 60000)...), 0, true},
+		{"a head of 64 KiB and a byte", append(base("", filler(MaxHead+1)), make([]byte, 60000)...), 513, false},
+		{"a head of 64 KiB and a byte, alone", base("", filler(MaxHead+1)), 513, false},
+		{"a start line of 64 KiB", base("MESSAGE sip:" + strings.Repeat("a", MaxHead) + " SIP/2.0"), 513, false},
+		{"a line of a large message without its CR", append([]byte("MESSAGE sip:a SIP/2.0\n"), make([]byte, 70000)...), 400, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -173,6 +178,63 @@ func TestParse(t *testing.T) {
 				checkResponse(t, &m)
 			}
 		})
+	}
+}
+
+// filler is a header line that makes a message of base that long.
+func filler(size int) string {
+	const name = "X: "
+	return name + strings.Repeat("x", size-len(base("", name)))
+}
+
+// A request that exceeds what its receiver takes, but not what can be read, is answered.
+func TestParseLimits(t *testing.T) {
+	lim := DefaultLimits()
+	lim.Size, lim.Head = 2000, 1000
+	for _, tt := range []struct {
+		name   string
+		in     []byte
+		want   int
+		answer bool
+	}{
+		{"both full", append(base("", filler(1000)), make([]byte, 1000)...), 0, true},
+		{"a byte more", append(base("", filler(1000)), make([]byte, 1001)...), 513, true},
+		{"a head of a byte more", base("", filler(1001)), 513, false},
+		{"another error as well", append(base("", "Max-Forwards: x"), make([]byte, 2000)...), 513, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var m Message
+			err := m.Parse(tt.in, lim)
+			if got := statusOf(err); got != tt.want || m.Answerable() != tt.answer {
+				t.Errorf("Parse = %v, Answerable = %v, want %d, %v", err, m.Answerable(), tt.want, tt.answer)
+			}
+		})
+	}
+}
+
+// W10: what stands behind 64 KiB of a body, and a head as long as it may be, are read and edited like any other.
+func TestLargeMessage(t *testing.T) {
+	body := strings.Repeat("a=candidate:1 1 UDP 2130706431 192.0.2.1 3478 typ host\r\n", 1800)
+	in := append(base("", "To: <sip:b@example.com>;tag=2", filler(60000), "Contact: <sip:last@example.com>"), body...)[:100000]
+	var m Message
+	if err := m.Parse(in, DefaultLimits()); err != nil {
+		t.Fatal(err)
+	}
+	last, _ := m.Get(KindContact)
+	if string(last) != "<sip:last@example.com>" || !strings.HasPrefix(body, string(m.Body())) || !bytes.HasSuffix(in, m.Body()) {
+		t.Errorf("Contact = %q, Body = %.20q, want last and the candidates", last, m.Body())
+	}
+	var e Edit
+	e.Reset(&m)
+	e.SetMaxForwards(8)
+	e.InsertTop(KindContact, []byte("<sip:first@example.com>"))
+	want := strings.Replace(string(in), "Max-Forwards: 70", "Max-Forwards: 8", 1)
+	want = strings.Replace(want, "Contact:", "Contact: <sip:first@example.com>\r\nContact:", 1)
+	if got := string(e.Append(nil)); got != want {
+		t.Errorf("written with edits it has %d bytes, want %d, and the same but for them", len(got), len(want))
+	}
+	if got := m.Clone(); !bytes.Equal(got.Bytes(), in) || string(got.ToTag()) != "2" {
+		t.Error("Clone differs")
 	}
 }
 

@@ -173,8 +173,8 @@ func (p *Proxy) Receive(flow transport.Flow, m *message.Message) {
 	p.layer.Receive(flow, m)
 }
 
-// Malformed takes a message that m.Parse refused with err. It is dropped, or answered where that can be done: on UDP
-// only, as the connection of a broken stream is closed, and never a response or an ACK.
+// Malformed takes a message that m.Parse refused with err. It is dropped, or answered where that can be done, and never
+// if it is a response or an ACK. The caller closes the connection that it came on.
 func (p *Proxy) Malformed(flow transport.Flow, m *message.Message, err error) {
 	var bad *message.Error
 	if errors.As(err, &bad) && bad.Status != 0 && m.Answerable() && m.IsRequest() && m.Method() != message.ACK {

@@ -87,7 +87,7 @@ func (tx *Client) sendCancel() {
 func (tx *Client) sent() (*message.Message, bool) {
 	const most = 256
 	m := new(message.Message)
-	err := m.Parse(tx.request, message.Limits{Size: message.MaxSize, Headers: most, Vias: most, Routes: most, Contacts: most})
+	err := m.Parse(tx.request, message.Limits{Size: message.MaxSize, Head: message.MaxHead, Headers: most, Vias: most, Routes: most, Contacts: most})
 	return m, err == nil
 }
 

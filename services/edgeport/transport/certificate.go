@@ -14,86 +14,22 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 )
 
 const (
-	// certificateCheck is how often, at most, the files of a certificate are looked at, by who makes a handshake.
-	certificateCheck = 2 * time.Second
 	// ownTime is how long a certificate of ours is valid: what clients take at most.
 	ownTime = 825 * 24 * time.Hour
 	// ownLeft is when it is made anew.
 	ownLeft = 30 * 24 * time.Hour
 	ownFile = "edgeport-tls.pem"
 )
-
-// certificate is one of files, and read again when they change.
-type certificate struct {
-	certFile, keyFile string
-	log               *slog.Logger
-
-	mu      sync.Mutex
-	current *tls.Certificate
-	checked time.Time
-	seen    [2]stamp
-}
-
-// stamp tells one version of a file from another.
-type stamp struct {
-	time time.Time
-	size int64
-}
-
-func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log, checked: time.Now()}
-	c.seen = c.stamps()
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("read certificate %s: %w", certFile, err)
-	}
-	c.current = &pair
-	return c, nil
-}
-
-// get is the certificate for a handshake. Files that are broken change nothing, and are logged once.
-func (c *certificate) get() *tls.Certificate {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.checked) < certificateCheck {
-		return c.current
-	}
-	c.checked = time.Now()
-	now := c.stamps()
-	if now == c.seen {
-		return c.current
-	}
-	c.seen = now
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
-	if err != nil {
-		c.log.Error("the certificate has changed and cannot be read, the old one stays in use", "file", c.certFile, "err", err)
-		return c.current
-	}
-	c.log.Info("the certificate has changed", "file", c.certFile, "not_after", pair.Leaf.NotAfter)
-	c.current = &pair
-	return c.current
-}
-
-func (c *certificate) stamps() (s [2]stamp) {
-	for i, file := range []string{c.certFile, c.keyFile} {
-		if info, err := os.Stat(file); err == nil {
-			s[i] = stamp{info.ModTime(), info.Size()}
-		}
-	}
-	return s
-}
 
 // ownCertificate is the certificate for who has configured none. It is made once and kept, as clients will have been
 // told to trust it; it is made anew when it expires soon, or is not for one of Config.Names.

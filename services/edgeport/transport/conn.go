@@ -22,6 +22,12 @@ import (
 // other half as well, which nobody can see.
 const halfClosed = 5 * time.Second
 
+// lastLook is how long the end of a connection waits for that of its peer when the layer shuts down, so that what is on
+// its way does not make the kernel reset it.
+const lastLook = 50 * time.Millisecond
+
+var errLeft = errors.New("it was closed here, for what came on it")
+
 // conn is one connection of a stream transport. Its goroutine, run, reads it, and is the only one that closes it; who
 // else wants it gone calls kill.
 type conn struct {
@@ -36,6 +42,7 @@ type conn struct {
 	remote   netip.AddrPort
 	local    atomic.Pointer[netip.AddrPort]
 	active   atomic.Int64  // when bytes came last, in layer time
+	leaving  atomic.Uint32 // the Reason to read no more and to end when all is written; alive until there is one
 	done     chan struct{} // closed by kill
 
 	tls     *tunnel // TLS and WSS, once they stand
@@ -46,10 +53,9 @@ type conn struct {
 	nc       net.Conn // nil until it is connected
 	ready    bool     // the handshakes are over: what is sent can be written
 	direct   direct
-	why      reason // why it ended; alive until then
+	why      Reason // why it ended; alive until then
 	err      error
 	cancel   context.CancelFunc // ends the dialing
-	muted    bool               // no more reading: the layer shuts down
 	retired  bool               // nothing more can arrive
 	flushing bool               // nothing more is taken to be sent
 	queue    []pending
@@ -107,18 +113,21 @@ func (c *conn) run() {
 		why, err = c.read(in)
 	}
 	in.release()
-	if why == peerClosed {
-		c.retire()
-		if c.heard && c.frames == nil {
-			c.linger()
-		}
+	c.retire()
+	if why == peerClosed && c.heard && c.frames == nil {
+		c.linger()
 	}
 	bye := c.farewell(why, err)
 	until := time.Now().Add(flushTime)
-	if why == peerClosed || why == byShutdown || bye {
+	left := c.ready && why == Reason(c.leaving.Load())
+	if why == peerClosed || left || bye {
 		c.flush(until)
 	}
-	if bye && why != peerClosed || c.refused {
+	switch {
+	case why == peerClosed:
+	case left && why == byShutdown && !bye:
+		c.discard(time.Now().Add(lastLook))
+	case bye || left || c.refused:
 		c.discard(until)
 	}
 	c.end(why, err)
@@ -144,12 +153,13 @@ const (
 )
 
 // read hands messages to the handler until nothing more can come, and says why.
-func (c *conn) read(in *inbox) (reason, error) {
+func (c *conn) read(in *inbox) (Reason, error) {
 	l, count := c.layer, &c.layer.counters[c.protocol]
-	deliver := func(data []byte) {
+	deliver := func(data []byte) (more bool) {
 		count.messagesIn.Add(1)
 		c.heard = true
 		l.handler(Flow{conn: c}, data)
+		return c.leaving.Load() == uint32(alive)
 	}
 	at, limit := first, l.limits.FirstMessage
 	if c.dialed || c.frames != nil {
@@ -165,7 +175,9 @@ func (c *conn) read(in *inbox) (reason, error) {
 				count.keepAlives.Add(1)
 				c.send([]byte("\r\n"), nil)
 			}
-			switch {
+			switch why, err := c.left(); {
+			case why != alive:
+				return why, err
 			case bad != nil:
 				return readReason(bad), bad
 			case c.frames != nil && c.frames.closed:
@@ -212,7 +224,7 @@ func (c *conn) read(in *inbox) (reason, error) {
 }
 
 // add takes n bytes, as the inbox or as the frames of a WebSocket do.
-func (c *conn) add(in *inbox, n int, deliver func([]byte)) (messages int, ping bool, err error) {
+func (c *conn) add(in *inbox, n int, deliver func([]byte) bool) (messages int, ping bool, err error) {
 	if c.frames != nil {
 		return c.frames.add(in, n, deliver)
 	}
@@ -228,14 +240,14 @@ func (c *conn) partial(in *inbox) bool {
 }
 
 // readReason tells the errors of an inbox, and those of the network, apart.
-func readReason(err error) reason {
+func readReason(err error) Reason {
 	invalid, ok := errors.AsType[*message.Error](err)
 	bad, isClose := errors.AsType[*closeError](err)
 	switch {
 	case errors.Is(err, errTooBig), ok && invalid.Status == 513, isClose && bad.code == ws.StatusMessageTooBig:
 		return tooBig
 	case errors.Is(err, errLineBreak), ok, isClose:
-		return malformed
+		return Malformed
 	case errors.Is(err, errMemory):
 		return noMemory
 	}
@@ -246,48 +258,63 @@ func readReason(err error) reason {
 func (c *conn) expect(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.why == alive && !c.muted {
+	if c.why == alive && c.leaving.Load() == uint32(alive) {
 		_ = c.nc.SetReadDeadline(time.Now().Add(d)) // the read will tell
 	}
 }
 
 // stopped says why reading was interrupted; alive means that its own deadline passed.
-func (c *conn) stopped() (reason, error) {
+func (c *conn) stopped() (Reason, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.why == alive && c.muted {
-		return byShutdown, net.ErrClosed
+	if c.why == alive {
+		return c.left()
 	}
 	return c.why, c.err
+}
+
+// left is why the connection is to end once all is written.
+func (c *conn) left() (Reason, error) {
+	switch why := Reason(c.leaving.Load()); why {
+	case alive:
+		return alive, nil
+	case byShutdown:
+		return why, net.ErrClosed
+	default:
+		return why, errLeft
+	}
 }
 
 // alive says whether something may still arrive.
 func (c *conn) alive() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.why == alive && !c.retired
+	return c.why == alive && !c.retired && c.leaving.Load() == uint32(alive)
 }
 
-// mute ends the reading, for the shutdown of the layer.
-func (c *conn) mute() {
+// leave ends the reading, for the first reason that is given; then the connection ends when all is written.
+func (c *conn) leave(why Reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.muted = true
+	if !c.leaving.CompareAndSwap(uint32(alive), uint32(why)) {
+		return
+	}
 	if c.nc == nil {
-		c.killLocked(byShutdown, net.ErrClosed)
+		why, err := c.left()
+		c.killLocked(why, err)
 	} else {
 		_ = c.nc.SetReadDeadline(past())
 	}
 }
 
 // kill makes the connection end, for the first reason that is given. It does not wait for that.
-func (c *conn) kill(why reason, err error) {
+func (c *conn) kill(why Reason, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.killLocked(why, err)
 }
 
-func (c *conn) killLocked(why reason, err error) {
+func (c *conn) killLocked(why Reason, err error) {
 	if c.why != alive {
 		return
 	}
@@ -334,7 +361,7 @@ func (c *conn) flush(until time.Time) {
 }
 
 // end closes the connection. What was not sent has failed.
-func (c *conn) end(why reason, err error) {
+func (c *conn) end(why Reason, err error) {
 	c.kill(why, err)
 	l := c.layer
 	l.counters[c.protocol].closed[c.why].Add(1)
@@ -346,8 +373,7 @@ func (c *conn) end(why reason, err error) {
 	}
 	c.writers.Wait()
 	c.mu.Lock()
-	unsent := c.queue
-	l.memory.give(c.queued)
+	unsent, size := c.queue, c.queued
 	c.queue, c.queued = nil, 0
 	c.mu.Unlock()
 	l.log.Debug("connection closed", "protocol", c.protocol.lower(), "remote", c.remote.String(), "reason", c.why.String(), "err", c.err)
@@ -357,5 +383,6 @@ func (c *conn) end(why reason, err error) {
 			p.fail(c.failure())
 		}
 	}
+	l.memory.give(size)
 	c.retire()
 }

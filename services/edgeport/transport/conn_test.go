@@ -13,7 +13,7 @@ import (
 	"github.com/routr-fabric/routr/services/edgeport/message"
 )
 
-// However a stream is cut, the messages are the same.
+// T: however a stream is cut, the messages are the same.
 func TestStream(t *testing.T) {
 	var fifty []string
 	for i := range 50 {
@@ -28,16 +28,16 @@ func TestStream(t *testing.T) {
 	}{
 		{name: "one", in: text("a", 100), want: []string{text("a", 100)}},
 		{name: "no body", in: text("a", 0) + text("b", 0), want: []string{text("a", 0), text("b", 0)}},
-		{name: "fifty in one write", in: strings.Join(fifty, ""), want: fifty},
-		{name: "fifty, cut anywhere", in: strings.Join(fifty, "\r\n"), cut: func(int) int { return rand.IntN(900) }, want: fifty},
-		{name: "byte at a time", in: text("a", 300) + text("b", 10), cut: func(int) int { return 1 }, want: []string{text("a", 300), text("b", 10)}},
-		{name: "64 KiB", in: sized("a", message.MaxSize), want: []string{sized("a", message.MaxSize)}},
-		{name: "64 KiB between others", in: text("a", 9) + sized("b", message.MaxSize) + text("c", 9), cut: func(int) int { return 1460 }, want: []string{text("a", 9), sized("b", message.MaxSize), text("c", 9)}},
-		{name: "cut in the last CRLF", in: text("a", 0), cut: func(left int) int { return max(left-1, 1) }, want: []string{text("a", 0)}},
-		{name: "leading CRLFs", in: "\r\n" + text("a", 0) + "\r\n" + text("b", 0), want: []string{text("a", 0), text("b", 0)}},
-		{name: "ping", in: text("a", 0) + "\r\n\r\n", want: []string{text("a", 0)}, pong: "\r\n"},
-		{name: "ping in pieces", in: text("a", 0) + "\r\n\r\n", cut: func(int) int { return 1 }, want: []string{text("a", 0)}, pong: "\r\n"},
-		{name: "pings in one write", in: strings.Repeat("\r\n\r\n", 500) + text("a", 0), want: []string{text("a", 0)}, pong: "\r\n"},
+		{name: "T fifty in one write", in: strings.Join(fifty, ""), want: fifty},
+		{name: "T fifty, cut anywhere", in: strings.Join(fifty, "\r\n"), cut: func(int) int { return rand.IntN(900) }, want: fifty},
+		{name: "T byte at a time", in: text("a", 300) + text("b", 10), cut: func(int) int { return 1 }, want: []string{text("a", 300), text("b", 10)}},
+		{name: "W10 128 KiB", in: sized("a", message.MaxSize), want: []string{sized("a", message.MaxSize)}},
+		{name: "128 KiB between others", in: text("a", 9) + sized("b", message.MaxSize) + text("c", 9), cut: func(int) int { return 1460 }, want: []string{text("a", 9), sized("b", message.MaxSize), text("c", 9)}},
+		{name: "T cut in the last CRLF", in: text("a", 0), cut: func(left int) int { return max(left-1, 1) }, want: []string{text("a", 0)}},
+		{name: "T leading CRLFs", in: "\r\n" + text("a", 0) + "\r\n" + text("b", 0), want: []string{text("a", 0), text("b", 0)}},
+		{name: "T ping", in: text("a", 0) + "\r\n\r\n", want: []string{text("a", 0)}, pong: "\r\n"},
+		{name: "T ping in pieces", in: text("a", 0) + "\r\n\r\n", cut: func(int) int { return 1 }, want: []string{text("a", 0)}, pong: "\r\n"},
+		{name: "T pings in one write", in: strings.Repeat("\r\n\r\n", 500) + text("a", 0), want: []string{text("a", 0)}, pong: "\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := serve(t, on(TCP, "127.0.0.1"), nil)
@@ -72,20 +72,20 @@ func TestMalformed(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, in string
-		want     reason
+		want     Reason
 	}{
-		{"HTTP", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", malformed},
-		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", malformed},
-		{"noise", string(noise), malformed},
-		{"CR alone", "\r" + text("a", 0), malformed},
-		{"LF alone", "\n" + text("a", 0), malformed},
-		{"no Content-Length", "OPTIONS sip:a SIP/2.0\r\nCall-ID: a\r\n\r\n", malformed},
-		{"negative Content-Length", "OPTIONS sip:a SIP/2.0\r\nContent-Length: -1\r\n\r\n", malformed},
-		{"two Content-Lengths", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", malformed},
-		{"huge Content-Length", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 4294967295\r\n\r\n", malformed},
-		{"more than 64 KiB", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 65535\r\n\r\n", tooBig},
-		{"endless headers", "OPTIONS sip:a SIP/2.0\r\n" + strings.Repeat("X: y\r\n", 20000), tooBig},
-		{"endless line", "OPTIONS sip:a SIP/2.0\r\nX: " + strings.Repeat("y", 100000), tooBig},
+		{"A21 HTTP", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", Malformed},
+		{"A21 TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Malformed},
+		{"A21 noise", string(noise), Malformed},
+		{"CR alone", "\r" + text("a", 0), Malformed},
+		{"LF alone", "\n" + text("a", 0), Malformed},
+		{"no Content-Length", "OPTIONS sip:a SIP/2.0\r\nCall-ID: a\r\n\r\n", Malformed},
+		{"negative Content-Length", "OPTIONS sip:a SIP/2.0\r\nContent-Length: -1\r\n\r\n", Malformed},
+		{"A16 two Content-Lengths", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", Malformed},
+		{"A13 huge Content-Length", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 4294967295\r\n\r\n", Malformed},
+		{"A13 more than 128 KiB", "OPTIONS sip:a SIP/2.0\r\nContent-Length: 131072\r\n\r\n", tooBig},
+		{"A14 endless headers", "OPTIONS sip:a SIP/2.0\r\n" + strings.Repeat("X: y\r\n", 20000), tooBig},
+		{"A14 endless line", "OPTIONS sip:a SIP/2.0\r\nX: " + strings.Repeat("y", 100000), tooBig},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := serve(t, on(TCP, "127.0.0.1"), nil)
@@ -159,7 +159,7 @@ func TestFlowOfConnection(t *testing.T) {
 }
 
 // A peer that has closed its half gets the answers to what it asked.
-func TestHalfClose(t *testing.T) {
+func TestTHalfClose(t *testing.T) {
 	e := serve(t, on(TCP, "127.0.0.1"), nil)
 	c := e.client(t, "127.0.0.1")
 	write(t, c, text("a", 0))

@@ -104,6 +104,16 @@ func (f Flow) Send(data []byte, fail func(error)) {
 	}
 }
 
+// Close ends the connection of f, for Malformed or Unwanted: nothing more that comes on it is handed on, not even what
+// has been read already. What was sent before is written, for a second at most, and a WebSocket is told, with the status
+// 1007 or 1008. A connection that is still being opened is given up. Close does not wait, may be called inside Handler,
+// and does nothing the second time, nor for UDP, which has no connection.
+func (f Flow) Close(why Reason) {
+	if f.conn != nil {
+		f.conn.leave(why)
+	}
+}
+
 // Lookup finds the flow with that ID: a connection while it lives, or a UDP flow if one of our sockets is open on its
 // local address and port, whether or not anything ever came from the remote one. Whoever takes an ID from outside has to
 // know that its author may choose where UDP goes.

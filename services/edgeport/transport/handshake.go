@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"time"
 
@@ -14,7 +13,7 @@ import (
 // How a connection begins and ends, beside its messages.
 
 // establish does what is to be done before messages: the PROXY header, TLS, WebSocket.
-func (c *conn) establish(in *inbox) (reason, error) {
+func (c *conn) establish(in *inbox) (Reason, error) {
 	proxy := c.point != nil && c.point.trusts(c.remote.Addr())
 	socket := c.protocol == WS || c.protocol == WSS
 	var err error
@@ -38,8 +37,8 @@ func (c *conn) establish(in *inbox) (reason, error) {
 	switch {
 	case c.why != alive:
 		return c.why, c.err
-	case err != nil && c.muted:
-		return byShutdown, net.ErrClosed
+	case err != nil && c.leaving.Load() != uint32(alive):
+		return c.left()
 	case err != nil && c.dialed:
 		return unreachable, err
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -73,13 +72,13 @@ func (c *conn) blocking() io.Writer {
 func (c *conn) allow(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.why == alive && !c.muted {
+	if c.why == alive && c.leaving.Load() == uint32(alive) {
 		_ = c.nc.SetDeadline(time.Now().Add(d)) // what is late will tell
 	}
 }
 
 // farewell tells the peer of the end, where there is a word for it, and says whether it did so in a close frame.
-func (c *conn) farewell(why reason, err error) (said bool) {
+func (c *conn) farewell(why Reason, err error) (said bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.why != alive || !c.ready {
@@ -102,7 +101,7 @@ func (c *conn) farewell(why reason, err error) (said bool) {
 // that is closed with something unread, and the peer then loses what it has not read itself.
 const discardSize = 1 << 20
 
-// discard reads what the peer still sends until it sees our end.
+// discard reads what the peer still sends until it sees our end. While it waits it holds no buffer.
 func (c *conn) discard(until time.Time) {
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
@@ -113,5 +112,16 @@ func (c *conn) discard(until time.Time) {
 		_ = c.nc.SetReadDeadline(until) // the read will tell
 	}
 	c.mu.Unlock()
-	_, _ = io.CopyN(io.Discard, c.nc, discardSize)
+	for left := discardSize; left > 0; {
+		b, _ := c.layer.buffers.Get().(*[smallBuffer]byte)
+		n, err := c.direct.take(c.nc, b[:])
+		c.layer.buffers.Put(b)
+		left -= n
+		if errors.Is(err, errWait) {
+			err = c.direct.wait()
+		}
+		if err != nil {
+			return
+		}
+	}
 }

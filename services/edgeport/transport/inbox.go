@@ -10,6 +10,9 @@ import (
 // smallBuffer is where a connection reads. While it waits for the next message it needs none.
 const smallBuffer = 4 << 10
 
+// largeBuffer is more than nearly all messages need.
+const largeBuffer = 64 << 10
+
 var (
 	errTooBig    = errors.New("message is too big")
 	errMemory    = errors.New("all memory for incomplete and unsent messages is in use")
@@ -65,7 +68,11 @@ func (in *inbox) room() ([]byte, error) {
 		return nil, errTooBig
 	}
 	size := min(2*len(in.buf), in.limit)
-	if !in.memory.take(size) {
+	take := in.memory.take
+	if size > largeBuffer {
+		take = in.memory.takeLarge
+	}
+	if !take(size) {
 		return nil, errMemory
 	}
 	grown := make([]byte, size)
@@ -85,10 +92,10 @@ func (in *inbox) shrink() {
 	}
 }
 
-// add takes the n bytes that were read into room, and hands every message that is whole to deliver. It returns how
-// many those were, and whether the peer sent a keep-alive that wants an answer; several in one read get one. After an
-// error the stream has no meaning any more.
-func (in *inbox) add(n int, deliver func([]byte)) (messages int, ping bool, err error) {
+// add takes the n bytes that were read into room, and hands every message that is whole to deliver, until that wants no
+// more. It returns how many those were, and whether the peer sent a keep-alive that wants an answer; several in one read
+// get one. After an error, or when deliver wants no more, the stream has no meaning any more.
+func (in *inbox) add(n int, deliver func([]byte) (more bool)) (messages int, ping bool, err error) {
 	in.n += n
 	data := in.buf[:in.n]
 	for {
@@ -107,9 +114,11 @@ func (in *inbox) add(n int, deliver func([]byte)) (messages int, ping bool, err 
 		if size == 0 {
 			break
 		}
-		deliver(data[:size:size])
+		more := deliver(data[:size:size])
 		messages++
-		data = data[size:]
+		if data = data[size:]; !more {
+			break
+		}
 	}
 	in.drop(in.n - len(data))
 	return messages, ping, nil

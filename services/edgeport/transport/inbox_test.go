@@ -26,7 +26,7 @@ func drink(l *Layer, data []byte, n int) (messages []string, pinged bool, failed
 		if err != nil {
 			return messages, pinged, nil
 		}
-		_, ping, err := in.add(got, func(data []byte) { messages = append(messages, string(data)) })
+		_, ping, err := in.add(got, func(data []byte) bool { messages = append(messages, string(data)); return true })
 		pinged = pinged || ping
 		if err != nil {
 			return messages, pinged, err

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -14,9 +13,9 @@ import (
 // listener accepts the connections of a listening point.
 type listener struct {
 	Listen
-	net.Listener
-	tls  *tls.Config  // of TLS and WSS
-	cert *certificate // of files
+	net.Listener             // replaced under the lock of the layer, by the goroutine that accepts
+	tls          listenerTLS // of TLS and WSS
+	trouble      trouble
 }
 
 // Dead peers and NAT bindings that are gone are found out by probes of the kernel.
@@ -32,6 +31,8 @@ func (l *Layer) Listen() error {
 		return errors.New("listen: already called")
 	}
 	for _, p := range l.cfg.Listen {
+		p.Addr = unmap(p.Addr)
+		p.Proxies = unmapAll(p.Proxies)
 		port, err := l.open(p)
 		if err != nil {
 			l.closeListeners()
@@ -57,26 +58,30 @@ func (l *Layer) open(p Listen) (port uint16, err error) {
 		l.sockets = append(l.sockets, sockets...)
 		return sockets[0].local.Port(), nil
 	case TCP, TLS, WS, WSS:
-		var cfg *tls.Config
-		var cert *certificate
+		var secure listenerTLS
 		if p.Protocol.Secure() {
-			if cfg, cert, err = l.serverTLS(p); err != nil {
+			if secure, err = l.serverTLS(p); err != nil {
 				return 0, err
 			}
 		}
-		network := "tcp4"
-		if p.Addr.Addr().Is6() {
-			network = "tcp" // :: takes IPv4 too, as it does for UDP
-		}
-		lc := net.ListenConfig{KeepAliveConfig: keepAlive()}
-		ln, err := lc.Listen(context.Background(), network, p.Addr.String())
+		ln, err := listenTCP(p.Addr)
 		if err != nil {
 			return 0, err
 		}
-		l.listeners = append(l.listeners, &listener{p, ln, cfg, cert})
-		return addrPort(ln.Addr()).Port(), nil
+		p.Addr = netip.AddrPortFrom(p.Addr.Addr(), addrPort(ln.Addr()).Port())
+		l.listeners = append(l.listeners, &listener{Listen: p, Listener: ln, tls: secure})
+		return p.Addr.Port(), nil
 	}
 	return 0, errors.New("no such protocol")
+}
+
+func listenTCP(at netip.AddrPort) (net.Listener, error) {
+	network := "tcp4"
+	if at.Addr().Is6() {
+		network = "tcp" // :: takes IPv4 too, as it does for UDP
+	}
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive()}
+	return lc.Listen(context.Background(), network, at.String())
 }
 
 // openUDP opens the sockets of a listening point, all on one port.
@@ -99,7 +104,7 @@ func (l *Layer) openSockets(addrs []netip.Addr, port uint16) (sockets []*socket,
 		s, err := l.newSocket(netip.AddrPortFrom(addr, port))
 		if err != nil {
 			for _, s := range sockets {
-				s.Close()
+				s.datagrams.close()
 			}
 			return nil, err
 		}
@@ -139,10 +144,21 @@ func localAddrs(addr netip.Addr) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
+// Drain closes the listeners: no connection is accepted any more, and a successor can listen on their ports. The
+// connections that there are, UDP and what is dialed go on until Serve ends. It may be called at any time, and again.
+func (l *Layer) Drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.draining = true
+	for _, ln := range l.listeners {
+		ln.Close()
+	}
+}
+
 // closeListeners closes whatever Listen opened. Errors are of no use to anyone.
 func (l *Layer) closeListeners() {
 	for _, s := range l.sockets {
-		s.Close()
+		s.datagrams.close()
 	}
 	for _, ln := range l.listeners {
 		ln.Close()
@@ -166,28 +182,28 @@ func listenError(p Listen, err error) error {
 	return fmt.Errorf("listen %s %s: %w%s", p.Protocol.lower(), p.Addr, err, hint)
 }
 
-// accept takes connections until the listener is closed. It never waits for a peer.
+// accept takes connections until nobody wants them any more. It never waits for a peer.
 func (l *Layer) accept(ln *listener) {
-	var pause backoff
-	var warned time.Time
 	for {
 		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause.reset()
+		if err == nil {
+			ln.trouble.passed(l, ln.Protocol, ln.Listen.Addr)
 			l.admit(ln, nc)
-		case errors.Is(err, net.ErrClosed):
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) && !l.accepts() {
 			return
-		default:
-			// Out of descriptors or memory, mostly. The connection stays in the kernel's queue.
-			l.counters[ln.Protocol].refused[acceptFailed].Add(1)
-			if time.Since(warned) > time.Minute {
-				warned = time.Now()
-				l.log.Warn("cannot accept connections", "protocol", ln.Protocol.lower(), "addr", ln.Listener.Addr().String(), "err", err)
-			}
-			if !l.wait(pause.next()) {
-				return
-			}
+		}
+		l.counters[ln.Protocol].refused[acceptFailed].Add(1)
+		if !ln.trouble.failed(l, ln.Protocol, err, func() error { return ln.reopen(l) }) {
+			return
 		}
 	}
+}
+
+// accepts says whether new connections are wanted.
+func (l *Layer) accepts() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.state != stopped && !l.draining
 }

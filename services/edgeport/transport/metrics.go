@@ -9,14 +9,15 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// reason is why a connection ended.
-type reason uint8
+// Reason is why a connection ended. Those that Flow.Close takes are exported.
+type Reason uint8
 
 const (
-	alive       reason = iota
+	alive       Reason = iota
 	peerClosed         // the peer closed it, between messages
 	broken             // an error of the network, or the peer closed it within a message
-	malformed          // what came cannot become a message
+	Malformed          // what came cannot become a message, or is none that anyone could read
+	Unwanted           // the peer did what it is not allowed to
 	tooBig             // a message exceeds Limits.Message
 	noHandshake        // it was not agreed on TLS or WebSocket, or in time; or the PROXY header is wrong
 	noMessage          // no whole message within Limits.FirstMessage
@@ -31,8 +32,8 @@ const (
 	reasons
 )
 
-func (r reason) String() string {
-	return [...]string{"", "peer", "error", "malformed", "too_big", "handshake", "no_message", "slow_message", "idle", "queue_full",
+func (r Reason) String() string {
+	return [...]string{"", "peer", "error", "malformed", "unwanted", "too_big", "handshake", "no_message", "slow_message", "idle", "queue_full",
 		"write_timeout", "memory", "dial", "evicted", "shutdown"}[r]
 }
 
@@ -58,6 +59,8 @@ type counters struct {
 	bytesIn, bytesOut       atomic.Int64
 	keepAlives              atomic.Int64
 	sendFailed              atomic.Int64
+	receiveFailed           atomic.Int64 // reads of a UDP socket
+	reopened                atomic.Int64 // sockets that had died
 	accepted, dialed        atomic.Int64
 	refused                 [refusals]atomic.Int64
 	closed                  [reasons]atomic.Int64
@@ -84,6 +87,8 @@ func (l *Layer) observe() (unregister func()) {
 	bytes := counter("routr.edgeport.transport.bytes", "By", "bytes received and sent")
 	keepAlives := counter("routr.edgeport.transport.keepalives", "{keepalive}", "keep-alives received")
 	failures := counter("routr.edgeport.transport.send.failures", "{message}", "messages that could not be sent")
+	receiveFailures := counter("routr.edgeport.transport.receive.failures", "{error}", "reads of a UDP socket that failed")
+	reopened := counter("routr.edgeport.transport.reopened", "{socket}", "sockets of listening points that had died and were opened anew")
 	opened := counter("routr.edgeport.transport.connections.opened", "{connection}", "connections accepted and dialed")
 	refused := counter("routr.edgeport.transport.connections.refused", "{connection}", "connections not taken, by reason")
 	closed := counter("routr.edgeport.transport.connections.closed", "{connection}", "connections ended, by reason")
@@ -103,7 +108,9 @@ func (l *Layer) observe() (unregister func()) {
 			o.ObserveInt64(bytes, c.bytesOut.Load(), with("direction", "out"))
 			o.ObserveInt64(keepAlives, c.keepAlives.Load(), metric.WithAttributes(protocol))
 			o.ObserveInt64(failures, c.sendFailed.Load(), metric.WithAttributes(protocol))
+			o.ObserveInt64(reopened, c.reopened.Load(), metric.WithAttributes(protocol))
 			if !p.Reliable() {
+				o.ObserveInt64(receiveFailures, c.receiveFailed.Load(), metric.WithAttributes(protocol))
 				continue
 			}
 			o.ObserveInt64(opened, c.accepted.Load(), with("direction", "in"))
@@ -117,7 +124,7 @@ func (l *Layer) observe() (unregister func()) {
 			}
 		}
 		return nil
-	}, messages, bytes, keepAlives, failures, opened, refused, closed, open)
+	}, messages, bytes, keepAlives, failures, receiveFailures, reopened, opened, refused, closed, open)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		l.log.Error("transport metrics are missing", "err", err)
 		return func() {}

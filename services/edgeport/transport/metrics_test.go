@@ -28,7 +28,7 @@ func TestMetrics(t *testing.T) {
 	e.want(t, a).Send([]byte("four"), nil)
 	bad := e.client(t, "127.0.0.1")
 	write(t, bad, "?")
-	e.wantClosed(t, malformed)
+	e.wantClosed(t, Malformed)
 	u := udpClient(t, "127.0.0.1")
 	datagram(t, u, e.Points()[1].Addr, "\r\n\r\n")
 	datagram(t, u, e.Points()[1].Addr, "abc")

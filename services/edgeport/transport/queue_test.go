@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/routr-fabric/routr/services/edgeport/message"
 )
 
 // A peer that does not read is closed, all that it did not get has failed, and nobody else notices.
@@ -14,7 +16,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		limit Limits
-		want  reason
+		want  Reason
 	}{
 		{"queue", Limits{Queue: 100 << 10}, queueFull},
 		{"memory", Limits{Memory: 100 << 10}, noMemory},
@@ -56,6 +58,23 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 			read(t, other, "ok")
 		})
 	}
+}
+
+// Large messages cannot use up the memory that others need.
+func TestLargeMessagesLeaveMemory(t *testing.T) {
+	cfg := on(TCP, "127.0.0.1")
+	cfg.Limits.Memory = 1 << 20
+	e := serve(t, cfg, nil)
+	large, usual := sized("large", 100000), sized("usual", 60000)
+	for i := range 3 {
+		write(t, e.client(t, "127.0.0.2"), large[:90000])
+		until(t, "a buffer for it", func() bool { return e.memory.left.Load() == int64(1<<20-(i+1)*message.MaxSize) })
+	}
+	write(t, e.client(t, "127.0.0.2"), large[:90000]) // while it grows its buffer it needs the old one as well
+	e.wantClosed(t, noMemory)
+	c := e.client(t, "127.0.0.1")
+	write(t, c, usual)
+	e.want(t, usual)
 }
 
 func queued(f Flow) int {

@@ -5,22 +5,40 @@ package transport
 import (
 	"net"
 	"net/netip"
+	"sync"
 )
 
 // datagrams reads and writes a UDP socket; here a write may wait for room in the send buffer.
-type datagrams struct{ conn *net.UDPConn }
+type datagrams struct {
+	mu   sync.Mutex
+	conn *net.UDPConn // replaced under the lock, by the goroutine that reads
+}
 
 func (d *datagrams) attach(c *net.UDPConn) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.conn = c
 	return nil
+}
+
+// close closes the socket. Its error is of no use to anyone.
+func (d *datagrams) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conn.Close()
 }
 
 func (d *datagrams) read(buf []byte) (int, netip.AddrPort, error) {
 	return d.conn.ReadFromUDPAddrPort(buf)
 }
 
-func (d *datagrams) write(data []byte, to netip.AddrPort) error {
-	_, err := d.conn.WriteToUDPAddrPort(data, to)
+func (d *datagrams) write(data []byte, to netip.AddrPort) error { return d.writeTo(data, to) }
+
+func (d *datagrams) writeTo(data []byte, to netip.AddrPort) error {
+	d.mu.Lock()
+	c := d.conn
+	d.mu.Unlock()
+	_, err := c.WriteToUDPAddrPort(data, to)
 	return err
 }
 

@@ -17,7 +17,8 @@ var errBufferFull = errors.New("the socket's send buffer is full")
 // full, and a few packets for neighbors that do not answer ARP fill it: three seconds were measured, for whoever holds
 // the lock.
 type datagrams struct {
-	raw syscall.RawConn
+	conn *net.UDPConn // it and raw are replaced under the lock, by the goroutine that reads
+	raw  syscall.RawConn
 
 	// What is read, by one goroutine, and what is written, kept here so that a packet needs no allocation.
 	in      []byte
@@ -33,9 +34,31 @@ type datagrams struct {
 	transmit func(fd uintptr) bool
 }
 
-func (d *datagrams) attach(c *net.UDPConn) (err error) {
-	d.raw, err = c.SyscallConn()
+func (d *datagrams) attach(c *net.UDPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conn, d.raw = c, raw
 	d.receive, d.transmit = d.tryReceive, d.tryTransmit
+	return nil
+}
+
+// close closes the socket. Its error is of no use to anyone.
+func (d *datagrams) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conn.Close()
+}
+
+// writeTo is write by the net package.
+func (d *datagrams) writeTo(data []byte, to netip.AddrPort) error {
+	d.mu.Lock()
+	c := d.conn
+	d.mu.Unlock()
+	_, err := c.WriteToUDPAddrPort(data, to)
 	return err
 }
 

@@ -4,9 +4,11 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,15 +59,151 @@ func TestNoDescriptors(t *testing.T) {
 	if got := wait(t, warnings, "a warning"); !strings.Contains(got, "accept") {
 		t.Errorf("warned of %q, want accept", got)
 	}
-	<-time.After(100 * time.Millisecond) // the time over which attempts are counted, not an event
-	if n := e.counters[TCP].refused[acceptFailed].Load(); n < 2 || n > 7 {
-		t.Errorf("%d attempts to accept within 100 ms, want 2 to 7", n)
+	until(t, "a third attempt to accept", func() bool { return e.counters[TCP].refused[acceptFailed].Load() >= 3 })
+	if err := e.Check(); !errors.Is(err, syscall.EMFILE) || !strings.HasPrefix(err.Error(), "accept tcp4 "+e.addr().String()+": ") {
+		t.Errorf("Check() = %v, want what cannot be done where, and that there are too many open files", err)
 	}
 	restore()
 	e.want(t, text("late", 0))
-	if n := len(warnings); n != 0 {
-		t.Errorf("%d more warnings, want none", n)
+	if err := e.Check(); err != nil {
+		t.Errorf("Check() after that = %v, want nil", err)
 	}
+	if n := e.counters[TCP].reopened.Load(); len(warnings) != 0 || n != 0 {
+		t.Errorf("%d more warnings, and %d new sockets, want none", len(warnings), n)
+	}
+}
+
+// replaceFile makes the descriptor of c another file, which is no socket: every call on it fails from now on.
+func replaceFile(t *testing.T, c syscall.Conn) {
+	t.Helper()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = errors.Join(raw.Control(func(fd uintptr) { err = syscall.Dup2(int(null.Fd()), int(fd)) }), err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A listening point whose socket has died is opened anew, on the same address. What goes on elsewhere is not touched.
+func TestDeadSocket(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		protocol Protocol
+		die      func(e *edge)
+	}{
+		{"tcp closed", TCP, func(e *edge) { e.listeners[0].Close() }},
+		{"tcp shut down", TCP, func(e *edge) {
+			raw, err := e.listeners[0].Listener.(*net.TCPListener).SyscallConn()
+			if err == nil {
+				err = errors.Join(raw.Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) }), err)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}},
+		{"wss closed", WSS, func(e *edge) { e.listeners[0].Close() }},
+		{"udp closed", UDP, func(e *edge) { e.sockets[0].datagrams.close() }},
+		{"udp no socket any more", UDP, func(e *edge) {
+			c := e.sockets[0].datagrams.conn
+			replaceFile(t, c)
+			// Whoever waits for the old file is woken, and finds the new one.
+			if err := errors.Join(c.SetReadDeadline(past()), c.SetReadDeadline(time.Time{})); err != nil {
+				t.Error(err)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			warnings := make(warned, 10)
+			e := &edge{got: make(chan received, 10), closed: make(chan Flow, 10)}
+			e.Layer = New(on(tt.protocol, "127.0.0.1"), func(f Flow, data []byte) { e.got <- received{f, string(data)} },
+				func(f Flow) { e.closed <- f }, slog.New(warnings), noop.Meter{})
+			if err := e.Listen(); err != nil {
+				t.Fatal(err)
+			}
+			for tt.protocol.Secure() && len(warnings) > 0 {
+				<-warnings // of the certificate
+			}
+			e.run(t)
+			at := e.addr()
+			var before *phone
+			if tt.protocol != UDP {
+				before = e.phone(t)
+				before.send(t, text("a", 0))
+				e.want(t, text("a", 0))
+			}
+			e.mu.Lock()
+			tt.die(e)
+			e.mu.Unlock()
+			if got := wait(t, warnings, "a warning"); !strings.HasPrefix(got, "cannot ") {
+				t.Errorf("warned of %q, want what cannot be done", got)
+			}
+			until(t, "another socket", func() bool { return e.counters[tt.protocol].reopened.Load() == 1 })
+			if tt.protocol == UDP {
+				c := udpClient(t, "127.0.0.1")
+				datagram(t, c, at, "x")
+				f := e.want(t, "x")
+				f.Send([]byte("y"), nil)
+				wantDatagram(t, c, "y", at)
+				if again, ok := e.Lookup(f.ID()); !ok || again != f {
+					t.Errorf("Lookup() = %v, %v, want the flow", again, ok)
+				}
+			} else {
+				talk(t, e)
+				before.send(t, text("b", 0))
+				e.want(t, text("b", 0))
+			}
+			if err := e.Check(); err != nil {
+				t.Errorf("Check() = %v, want nil", err)
+			}
+			if n := len(warnings); n != 0 {
+				t.Errorf("%d more warnings, want none", n)
+			}
+			e.stop()
+		})
+	}
+}
+
+// An address that somebody else has taken meanwhile is tried again until it is free.
+func TestDeadSocketWhoseAddressIsTaken(t *testing.T) {
+	e := serve(t, on(UDP, "127.0.0.1"), nil)
+	at := e.addr()
+	// Both sides of a race would be right; the lock of the layer decides it.
+	e.mu.Lock()
+	e.sockets[0].datagrams.close()
+	other, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	e.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the trouble", func() bool { return errors.Is(e.Check(), syscall.EADDRINUSE) })
+	if err := e.Check(); err == nil || !strings.HasPrefix(err.Error(), "listen udp "+at.String()+": ") {
+		t.Errorf("Check() = %v, want what could not be done where", err)
+	}
+	other.Close()
+	until(t, "another socket", func() bool { return e.counters[UDP].reopened.Load() == 1 })
+	c := udpClient(t, "127.0.0.1")
+	datagram(t, c, at, "x")
+	e.want(t, "x")
+}
+
+// What nobody wants any more is not opened anew.
+func TestDeadSocketAtTheEnd(t *testing.T) {
+	cfg := on(TCP, "127.0.0.1")
+	cfg.Listen = append(cfg.Listen, on(UDP, "127.0.0.1").Listen...)
+	e := serve(t, cfg, nil)
+	e.Drain()
+	e.wantRefused(t)
+	e.stop()
+	if n := e.counters[TCP].reopened.Load() + e.counters[UDP].reopened.Load(); n != 0 {
+		t.Errorf("%d sockets were opened anew, want none", n)
+	}
+	e.wantRefused(t)
 }
 
 func TestDescriptors(t *testing.T) {
@@ -150,4 +288,24 @@ func TestDialFails(t *testing.T) {
 	if _, err := e.Flow(TCP, full, ""); err == nil {
 		t.Error("Flow() after the end = nil, want an error")
 	}
+}
+
+// allowFiles raises the limit of open files for n connections of a layer, if the system lets us, and returns how many of
+// them it allows now.
+func allowFiles(t testing.TB, n int) int {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if most := descriptors(); most == 0 || most >= n {
+		return n
+	}
+	limit.Cur = uint64(n + n/4 + 1000)
+	limit.Max = max(limit.Max, limit.Cur)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Logf("the limit of open files allows %d connections, and cannot be raised: %v", descriptors(), err)
+		return descriptors()
+	}
+	return n
 }

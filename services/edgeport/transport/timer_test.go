@@ -45,7 +45,7 @@ func pipes(t *testing.T, limits Limits, f func(e *edge, connect func() net.Conn)
 }
 
 // ends waits for the end of a connection and compares when and why it came.
-func (e *edge) ends(t *testing.T, since time.Time, after time.Duration, why reason) {
+func (e *edge) ends(t *testing.T, since time.Time, after time.Duration, why Reason) {
 	t.Helper()
 	f := <-e.closed
 	got, err := f.conn.stopped()
@@ -61,17 +61,17 @@ func TestReadTimes(t *testing.T) {
 		name  string
 		steps []any // what the peer writes, and how long it waits
 		after time.Duration
-		want  reason
+		want  Reason
 	}{
-		{"nothing", nil, 5 * s, noMessage},
+		{"A8 nothing", nil, 5 * s, noMessage},
 		{"keep-alives only", []any{s, "\r\n", s, "\r\n", s, "\r\n", s, "\r", s / 2, "\n"}, 5 * s, noMessage},
-		{"first message is slow", []any{4 * s, message[:20], s / 2, message[20:30]}, 5 * s, noMessage},
+		{"A8 first message is slow", []any{4 * s, message[:20], s / 2, message[20:30]}, 5 * s, noMessage},
 		{"first message in time", []any{4 * s, message[:20], s / 2, message[20:]}, 4*s + s/2 + 30*time.Minute, idle},
 		{"second message is slow", []any{message, time.Minute, message[:20], 4 * s, message[20:40], 5 * s, message[40:60]}, time.Minute + 10*s, slowMessage},
 		{"second message begins with the first", []any{message + message[:20]}, 10 * s, slowMessage},
 		{"each has its time", []any{message + message[:20], 9 * s, message[20:] + message[:20], 9 * s, message[20:] + message[:20]}, 28 * s, slowMessage},
-		{"byte by byte", []any{message, s, message[:1], s, message[1:2], s, message[2:3], s, message[3:4]}, 11 * s, slowMessage},
-		{"idle", []any{message}, 30 * time.Minute, idle},
+		{"A8 byte by byte", []any{message, s, message[:1], s, message[1:2], s, message[2:3], s, message[3:4]}, 11 * s, slowMessage},
+		{"T idle", []any{message}, 30 * time.Minute, idle},
 		{"messages keep it", []any{message, 29 * time.Minute, message, 29 * time.Minute, message}, 88 * time.Minute, idle},
 		{"keep-alives keep it", []any{message, 29 * time.Minute, "\r\n", 29 * time.Minute, "\r\n"}, 88 * time.Minute, idle},
 		{"half a CRLF is no message", []any{message, s, "\r"}, s + 30*time.Minute, idle},
@@ -109,7 +109,7 @@ func TestReadTimesOfDialed(t *testing.T) {
 	})
 }
 
-func TestHalfCloseTime(t *testing.T) {
+func TestTHalfCloseTime(t *testing.T) {
 	pipes(t, Limits{}, func(e *edge, connect func() net.Conn) {
 		c, begin := connect(), time.Now()
 		write(t, c, text("a", 0))

@@ -17,7 +17,7 @@ type TLSConfig struct {
 	// CertFile and KeyFile are its certificate, with those between it and the root, and the key. They are read again
 	// when they change. Without them it has one that the layer makes for itself.
 	CertFile, KeyFile string
-	// ClientCAFile are the authorities of client certificates, which is read once.
+	// ClientCAFile are the authorities of client certificates. It is read again when it changes.
 	ClientCAFile string
 	ClientAuth   ClientAuth
 }
@@ -32,34 +32,39 @@ const (
 	RequireClientCert ClientAuth = "require"
 )
 
+// listenerTLS is how a listening point speaks TLS, by its files as they are now.
+type listenerTLS struct {
+	*tls.Config
+	cert    *fromFiles[*tls.Certificate] // nil: the one that was made here
+	clients *fromFiles[*tls.Config]      // nil: no certificate is asked for
+}
+
 // serverTLS reads the files of a listening point.
-func (l *Layer) serverTLS(p Listen) (*tls.Config, *certificate, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	var cert *certificate
+func (l *Layer) serverTLS(p Listen) (s listenerTLS, err error) {
+	s.Config = &tls.Config{MinVersion: tls.VersionTLS12}
 	if p.TLS.CertFile == "" {
 		own, err := l.ownCertificate()
 		if err != nil {
-			return nil, nil, err
+			return s, err
 		}
-		cfg.Certificates = []tls.Certificate{*own}
+		s.Certificates = []tls.Certificate{*own}
 	} else {
-		var err error
-		if cert, err = newCertificate(p.TLS.CertFile, p.TLS.KeyFile, l.log); err != nil {
-			return nil, nil, err
+		if s.cert, err = certificateFiles(l.log, p.TLS.CertFile, p.TLS.KeyFile); err != nil {
+			return s, err
 		}
-		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.get(), nil }
+		s.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.get(), nil }
 	}
 	if p.TLS.ClientAuth != NoClientCert {
-		pool, err := ReadCAs(p.TLS.ClientCAFile)
-		if err != nil {
-			return nil, nil, err
-		}
-		cfg.ClientCAs, cfg.ClientAuth = pool, tls.VerifyClientCertIfGiven
+		s.ClientAuth = tls.VerifyClientCertIfGiven
 		if p.TLS.ClientAuth == RequireClientCert {
-			cfg.ClientAuth = tls.RequireAndVerifyClientCert
+			s.ClientAuth = tls.RequireAndVerifyClientCert
 		}
+		if s.clients, err = clientFiles(l.log, s.Config, p.TLS.ClientCAFile); err != nil {
+			return s, err
+		}
+		s.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.clients.get(), nil }
 	}
-	return cfg, cert, nil
+	return s, nil
 }
 
 // ReadCAs reads the certificates of authorities from a PEM file.
@@ -163,7 +168,7 @@ func (c *conn) secure(in *inbox) error {
 		}
 		t.Conn = tls.Client(&t.wire, c.layer.clientTLS(name))
 	} else {
-		t.Conn = tls.Server(&t.wire, c.point.tls)
+		t.Conn = tls.Server(&t.wire, c.point.tls.Config)
 	}
 	if err := t.Handshake(); err != nil {
 		return err

@@ -112,19 +112,33 @@ func (s slowly) Write(b []byte) (n int, err error) {
 // A21 and W21: what is no TLS of 1.2 or later ends at the handshake.
 func TestHandshakeOfTLS(t *testing.T) {
 	e := serve(t, on(TLS, "127.0.0.1"), nil)
-	for name, in := range map[string]string{"SIP": text("a", 0), "HTTP": "GET / HTTP/1.1\r\n\r\n"} {
+	for name, in := range map[string]string{"A21 SIP": text("a", 0), "A21 HTTP": "GET / HTTP/1.1\r\n\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			c := e.client(t, "127.0.0.1")
 			write(t, c, in)
 			e.wantClosed(t, noHandshake)
 		})
 	}
-	cfg := e.clientTLS()
-	cfg.MinVersion, cfg.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	if err := tls.Client(e.client(t, "127.0.0.1"), cfg).Handshake(); err == nil || !strings.Contains(err.Error(), "version") {
-		t.Errorf("handshake with TLS 1.1 = %v, want a refusal of the version", err)
-	}
-	e.wantClosed(t, noHandshake)
+	t.Run("W21 TLS 1.1", func(t *testing.T) {
+		cfg := e.clientTLS()
+		cfg.MinVersion, cfg.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+		if err := tls.Client(e.client(t, "127.0.0.1"), cfg).Handshake(); err == nil || !strings.Contains(err.Error(), "version") {
+			t.Errorf("handshake with TLS 1.1 = %v, want a refusal of the version", err)
+		}
+		e.wantClosed(t, noHandshake)
+	})
+	t.Run("W21 SNI", func(t *testing.T) { // whatever name the client asked for, it gets the certificate that there is
+		for _, name := range []string{"localhost", "sip.example.com"} {
+			cfg := e.clientTLS()
+			cfg.ServerName, cfg.InsecureSkipVerify = name, true
+			c := tls.Client(e.client(t, "127.0.0.1"), cfg)
+			write(t, c, text("a", 0))
+			e.want(t, text("a", 0))
+			if got := c.ConnectionState().PeerCertificates[0]; !got.Equal(e.own.Leaf) {
+				t.Errorf("certificate for %s is of %v, want ours", name, got.DNSNames)
+			}
+		}
+	})
 }
 
 // W1 to W10 work the same within TLS.
@@ -221,7 +235,7 @@ func TestClientCertificate(t *testing.T) {
 }
 
 // W21: a certificate that is replaced serves new connections, drops none, and one that is broken is not used.
-func TestCertificateReload(t *testing.T) {
+func TestW21CertificateReload(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cert.pem")
 	first := files(t, path, "one.example.com")
 	cfg := on(TLS, "127.0.0.1")
@@ -233,12 +247,10 @@ func TestCertificateReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.run(t)
-	cert := e.listeners[0].cert
+	cert := e.listeners[0].tls.cert
 	connect := func(want *x509.Certificate) *tls.Conn {
 		t.Helper()
-		cert.mu.Lock()
-		cert.checked = time.Time{} // long ago
-		cert.mu.Unlock()
+		cert.lookAgain()
 		c := tls.Client(e.client(t, "127.0.0.1"), &tls.Config{InsecureSkipVerify: true})
 		write(t, c, text("a", 0))
 		read(t, c, text("a", 0))
@@ -260,6 +272,83 @@ func TestCertificateReload(t *testing.T) {
 	e.stop()
 	if n := strings.Count(log.String(), "cannot be read"); n != 1 {
 		t.Errorf("a broken file was logged %d times, want once:\n%s", n, log.String())
+	}
+}
+
+// lookAgain makes the last look at the files a long time ago.
+func (f *fromFiles[T]) lookAgain() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.checked = time.Time{}
+}
+
+// W21: the authorities of client certificates are replaced like a certificate. Who was let in by the old ones stays, and
+// has to show a new certificate when he comes again, with the ticket of the old session too.
+func TestW21ClientCAReload(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			ca := filepath.Join(t.TempDir(), "ca.pem")
+			first, second := selfSigned(t), selfSigned(t)
+			written := 0
+			trust := func(cert tls.Certificate) {
+				t.Helper()
+				if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				// Two files that are written within one tick of the file system's clock, and are as long, look the same.
+				written++
+				at := time.Now().Add(time.Duration(written) * time.Minute)
+				if err := os.Chtimes(ca, at, at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			trust(first)
+			cfg := on(TLS, "127.0.0.1")
+			cfg.Listen[0].TLS = TLSConfig{ClientAuth: RequireClientCert, ClientCAFile: ca}
+			var log bytes.Buffer
+			e := &edge{got: make(chan received, 10), closed: make(chan Flow, 10)}
+			e.Layer = New(cfg, func(f Flow, data []byte) { f.Send(data, nil) }, func(f Flow) { e.closed <- f }, slog.New(slog.NewTextHandler(&log, nil)), noop.Meter{})
+			if err := e.Listen(); err != nil {
+				t.Fatal(err)
+			}
+			e.run(t)
+			sessions := tls.NewLRUClientSessionCache(1) // of first
+			connect := func(cert tls.Certificate, sessions tls.ClientSessionCache, want bool) *tls.Conn {
+				t.Helper()
+				e.listeners[0].tls.clients.lookAgain()
+				cfg := e.clientTLS()
+				cfg.MaxVersion, cfg.ClientSessionCache = version, sessions
+				cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+				c := tls.Client(e.client(t, "127.0.0.1"), cfg)
+				_, _ = io.WriteString(c, text("a", 0)) // where it is refused, that may be told here or there
+				if !want {
+					e.wantClosed(t, noHandshake)
+					return nil
+				}
+				read(t, c, text("a", 0))
+				return c
+			}
+			old := connect(first, sessions, true)
+			if !connect(first, sessions, true).ConnectionState().DidResume {
+				t.Fatal("the second handshake resumed no session: there is none to try")
+			}
+			connect(second, nil, false)
+			trust(second)
+			connect(first, nil, false)
+			connect(first, sessions, false)
+			connect(second, nil, true)
+			if err := os.WriteFile(ca, []byte("half a file"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			connect(second, nil, true)
+			connect(first, nil, false)
+			write(t, old, text("b", 0))
+			read(t, old, text("b", 0))
+			e.stop()
+			if n := strings.Count(log.String(), "cannot be read"); n != 1 {
+				t.Errorf("a broken file was logged %d times, want once:\n%s", n, log.String())
+			}
+		})
 	}
 }
 
@@ -338,9 +427,4 @@ func TestDialTLS(t *testing.T) {
 	peer.wantClosed(t, noHandshake)
 	refused(peer, e.addr(), "localhost") // it trusts the authorities of the system
 	e.wantReleased(t)
-	for _, p := range []Protocol{WS, WSS} { // W12
-		if _, err := e.Flow(p, peer.addr(), ""); !errors.Is(err, ErrNotDialed) {
-			t.Errorf("Flow(%v) = %v, want %v", p, err, ErrNotDialed)
-		}
-	}
 }

@@ -70,7 +70,8 @@ type Limits struct {
 	// Queue is how much may wait to be written to one connection, in bytes: 1 MiB.
 	Queue int
 	// Memory is how much of all connections together may wait to be written or for the rest of a message, in bytes,
-	// beside 4 KiB of a message for each: 128 MiB. Who needs more is closed.
+	// beside 4 KiB of a message for each: 128 MiB. Who needs more is closed, and who sends more than 64 KiB when half of
+	// it is in use.
 	Memory int
 	// Handshake is the time that the PROXY header, the handshake of TLS and that of WebSocket may take together: 5 s.
 	Handshake time.Duration
@@ -135,6 +136,7 @@ type Layer struct {
 
 	mu        sync.RWMutex
 	state     state
+	draining  bool // no more connections are accepted
 	points    []Listen
 	sockets   []*socket
 	listeners []*listener
@@ -187,6 +189,7 @@ func New(cfg Config, h Handler, closed func(f Flow), log *slog.Logger, meter met
 		}
 	}
 	l.memory.left.Store(int64(l.limits.Memory))
+	l.memory.reserve = int64(l.limits.Memory / 2)
 	return l
 }
 
@@ -235,7 +238,17 @@ func (l *Layer) shutdown() {
 	l.closeListeners()
 	l.mu.Unlock()
 	for _, c := range conns {
-		c.mute()
+		c.leave(byShutdown)
+	}
+}
+
+// ended says whether the layer shuts down.
+func (l *Layer) ended() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -264,7 +277,14 @@ func (l *Layer) failed(p Protocol, fail func(error), err error) {
 }
 
 // budget is memory that all connections share.
-type budget struct{ left atomic.Int64 }
+type budget struct {
+	left    atomic.Int64
+	reserve int64 // is kept from large messages
+}
+
+// takeLarge is take for a message that few would miss. It leaves the reserve to the others: the connections that one
+// source may have could use up all memory with messages of that size.
+func (b *budget) takeLarge(n int) bool { return b.left.Load()-int64(n) >= b.reserve && b.take(n) }
 
 func (b *budget) take(n int) bool {
 	if b.left.Add(-int64(n)) >= 0 {
@@ -298,3 +318,14 @@ func addrPort(a net.Addr) netip.AddrPort {
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// unmapAll is networks as the addresses are that are looked for in them.
+func unmapAll(nets []netip.Prefix) []netip.Prefix {
+	all := make([]netip.Prefix, len(nets))
+	for i, n := range nets {
+		if all[i] = n; n.Addr().Is4In6() && n.Bits() >= 96 {
+			all[i] = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
+		}
+	}
+	return all
+}

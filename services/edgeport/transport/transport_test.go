@@ -166,7 +166,7 @@ func (e *edge) want(t *testing.T, data string) Flow {
 }
 
 // wantClosed waits for the end of a connection, and compares the reason.
-func (e *edge) wantClosed(t *testing.T, want reason) Flow {
+func (e *edge) wantClosed(t *testing.T, want Reason) Flow {
 	t.Helper()
 	f := wait(t, e.closed, "the end of a connection") // of what arrives on it; its own end may be a moment later
 	wait(t, f.conn.done, "the reason of that")
@@ -180,6 +180,18 @@ func (e *edge) wantClosed(t *testing.T, want reason) Flow {
 		}
 	}
 	return f
+}
+
+// until waits for something that no channel tells of.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); !done(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not come", what)
+		}
+	}
 }
 
 func echo(f Flow, data []byte) { f.Send(data, nil) }

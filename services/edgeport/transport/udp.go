@@ -2,7 +2,6 @@ package transport
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,21 +17,18 @@ const (
 
 // socket is a UDP socket that is bound to one address.
 type socket struct {
-	layer *Layer
-	local netip.AddrPort
-	*net.UDPConn
+	layer     *Layer
+	local     netip.AddrPort
 	datagrams datagrams
+	trouble   trouble
 }
 
 func (l *Layer) newSocket(at netip.AddrPort) (*socket, error) {
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	c, err := openSocket(at)
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{layer: l, local: addrPort(c.LocalAddr()), UDPConn: c}
-	// A buffer that stays smaller is no reason not to serve.
-	_ = c.SetReadBuffer(socketBuffer)
-	_ = c.SetWriteBuffer(socketBuffer)
+	s := &socket{layer: l, local: addrPort(c.LocalAddr())}
 	if err := s.datagrams.attach(c); err != nil {
 		c.Close()
 		return nil, err
@@ -40,21 +36,35 @@ func (l *Layer) newSocket(at netip.AddrPort) (*socket, error) {
 	return s, nil
 }
 
-// read hands datagrams to the handler until the socket is closed. No other error ends it: they are about one datagram,
-// or pass.
+func openSocket(at netip.AddrPort) (*net.UDPConn, error) {
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	// A buffer that stays smaller is no reason not to serve.
+	_ = c.SetReadBuffer(socketBuffer)
+	_ = c.SetWriteBuffer(socketBuffer)
+	return c, nil
+}
+
+// read hands datagrams to the handler until the layer shuts down. No error ends it: they are about one datagram, or pass,
+// or the socket is opened anew.
 func (s *socket) read() {
 	l, count := s.layer, &s.layer.counters[UDP]
 	buf := make([]byte, datagramSize)
-	var pause backoff
 	for {
 		n, from, err := s.datagrams.read(buf)
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) || !l.wait(pause.next()) {
+			if l.ended() {
+				return
+			}
+			count.receiveFailed.Add(1)
+			if !s.trouble.failed(l, UDP, fmt.Errorf("receive udp %s: %w", s.local, err), s.reopen) {
 				return
 			}
 			continue
 		}
-		pause.reset()
+		s.trouble.passed(l, UDP, s.local)
 		data := trim(buf[:n])
 		if len(data) == 0 {
 			count.keepAlives.Add(1)
@@ -91,8 +101,7 @@ func (s *socket) transmit(data []byte, to netip.AddrPort) error {
 		return fmt.Errorf("the socket %s is of another address family", s.local)
 	case to.Addr().Zone() != "":
 		// Only a link-local address has a zone. Its number is looked up here, and the rare packet may wait.
-		_, err := s.WriteToUDPAddrPort(data, to)
-		return err
+		return s.datagrams.writeTo(data, to)
 	}
 	return s.datagrams.write(data, to)
 }

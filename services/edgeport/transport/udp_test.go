@@ -90,11 +90,11 @@ func TestUDPReadError(t *testing.T) {
 	datagram(t, c, e.addr(), "before")
 	e.want(t, "before")
 	// A deadline that has passed makes reads fail until it is lifted.
-	if err := e.sockets[0].SetReadDeadline(past()); err != nil {
+	if err := e.sockets[0].datagrams.conn.SetReadDeadline(past()); err != nil {
 		t.Fatal(err)
 	}
 	datagram(t, c, e.addr(), "after")
-	if err := e.sockets[0].SetReadDeadline(time.Time{}); err != nil {
+	if err := e.sockets[0].datagrams.conn.SetReadDeadline(time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	e.want(t, "after")

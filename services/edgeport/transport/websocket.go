@@ -118,12 +118,12 @@ type frames struct {
 // partial says whether a message has begun and not ended.
 func (f *frames) partial(in *inbox) bool { return in.n > 0 || f.open || f.op != ws.OpContinuation }
 
-// add takes the n bytes that were read into the room of in, and hands every message that is whole to deliver: one SIP
-// message each (RFC 7118 5). A message of nothing but CRLFs is a keep-alive.
-func (f *frames) add(in *inbox, n int, deliver func([]byte)) (messages int, ping bool, err error) {
+// add takes the n bytes that were read into the room of in, and hands every message that is whole to deliver, until that
+// wants no more: one SIP message each (RFC 7118 5). A message of nothing but CRLFs is a keep-alive.
+func (f *frames) add(in *inbox, n int, deliver func([]byte) (more bool)) (messages int, ping bool, err error) {
 	in.n += n
-	at := f.body
-	for !f.closed {
+	at, wanted := f.body, true
+	for !f.closed && wanted {
 		if !f.open {
 			size, err := f.frame(in.buf[at:in.n])
 			if err != nil {
@@ -152,7 +152,7 @@ func (f *frames) add(in *inbox, n int, deliver func([]byte)) (messages int, ping
 		}
 		f.body, f.op, f.fragments = 0, ws.OpContinuation, 0
 		if sip := trim(data); len(sip) > 0 {
-			deliver(sip)
+			wanted = deliver(sip)
 			messages++
 		} else {
 			ping = ping || bytes.Contains(data, []byte("\r\n\r\n"))
@@ -223,7 +223,7 @@ func (f *frames) control(op ws.OpCode, payload []byte) error {
 }
 
 // farewell is the payload of our close frame, for the reason why reading ended. Without ok there is none to be sent.
-func (f *frames) farewell(why reason, err error) (payload []byte, ok bool) {
+func (f *frames) farewell(why Reason, err error) (payload []byte, ok bool) {
 	var code ws.StatusCode
 	bad, isClose := errors.AsType[*closeError](err)
 	switch {
@@ -233,7 +233,9 @@ func (f *frames) farewell(why reason, err error) (payload []byte, ok bool) {
 		return f.reply, true
 	case why == byShutdown || why == idle:
 		code = ws.StatusGoingAway
-	case why == slowMessage:
+	case why == Malformed:
+		code = ws.StatusInvalidFramePayloadData
+	case why == slowMessage || why == Unwanted:
 		code = ws.StatusPolicyViolation
 	case why == noMemory:
 		code = 1013 // Try Again Later, of the IANA registry

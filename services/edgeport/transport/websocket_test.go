@@ -2,17 +2,20 @@ package transport
 
 import (
 	"bufio"
-	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/routr-fabric/routr/services/edgeport/message"
 )
@@ -47,12 +50,11 @@ func ask(t *testing.T, c net.Conn, request string) (*page, *http.Response) {
 }
 
 // page opens a WebSocket.
-func (e *edge) page(t *testing.T) *page {
+func (e *edge) page(t *testing.T) *page { return e.phone(t).page }
+
+// opened is a WebSocket on c.
+func opened(t *testing.T, c net.Conn) *page {
 	t.Helper()
-	var c net.Conn = e.client(t, "127.0.0.1")
-	if e.Points()[0].Protocol == WSS {
-		c = tls.Client(c, e.clientTLS())
-	}
 	p, res := ask(t, c, handshake+offer+"\r\n")
 	if res.StatusCode != 101 {
 		t.Fatalf("handshake = %s, want 101", res.Status)
@@ -151,6 +153,7 @@ func TestHandshake(t *testing.T) {
 				t.Fatalf("handshake = %s, want %d", res.Status, tt.want)
 			}
 			if tt.want != 101 {
+				p.Close() // it has the answer
 				e.wantClosed(t, noHandshake)
 				return
 			}
@@ -208,7 +211,7 @@ func TestFrames(t *testing.T) {
 		{"W7 ping", frame(fin|ping, strings.Repeat("p", 125)), nil, strings.Repeat("p", 125)},
 		{"W7 unsolicited pong", frame(fin|pong, "x") + frame(fin|text1, whole), []string{whole}, ""},
 		{"W9 no Content-Length", frame(fin|text1, noLength), []string{noLength}, ""},
-		{"W10 64 KiB", frame(fin|text1, big), []string{big}, ""},
+		{"W10 128 KiB", frame(fin|text1, big), []string{big}, ""},
 		{"W16 as it came", frame(fin|text1, sdp), []string{sdp}, ""},
 		{"CRLF before", frame(fin|text1, "\r\n"+whole), []string{whole}, ""},
 		{"empty", frame(fin|text1, "") + frame(fin|text1, "\r\n") + frame(fin|text1, whole), []string{whole}, ""},
@@ -256,7 +259,7 @@ func TestIdlePage(t *testing.T) {
 		}
 		n := copy(room, data)
 		data = data[n:]
-		if _, _, err := f.add(in, n, func([]byte) {}); err != nil {
+		if _, _, err := f.add(in, n, func([]byte) bool { return true }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -267,7 +270,7 @@ func TestIdlePage(t *testing.T) {
 }
 
 // W8: the keep-alive of RFC 5626 is a message of its own, and so is its answer.
-func TestWebSocketKeepAlive(t *testing.T) {
+func TestW8KeepAlive(t *testing.T) {
 	e := serve(t, on(WS, "127.0.0.1"), nil)
 	p := e.page(t)
 	write(t, p, frame(fin|text1, "\r\n\r\n"))
@@ -284,24 +287,24 @@ func TestFrameErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name, in string
 		code     uint16
-		want     reason
+		want     Reason
 	}{
-		{"A30 a length of 2^63", "\x81\xff\x80\x00\x00\x00\x00\x00\x00\x00abcd", 1002, malformed},
+		{"A30 a length of 2^63", "\x81\xff\x80\x00\x00\x00\x00\x00\x00\x00abcd", 1002, Malformed},
 		{"A30 a length of 2^62", "\x82\xff\x40\x00\x00\x00\x00\x00\x00\x00abcd", 1009, tooBig},
 		{"A30 endless empty fragments", frame(text1, "") + strings.Repeat(frame(more, ""), 100000), 1009, tooBig},
-		{"A30 unmasked", "\x81\x02hi", 1002, malformed},
-		{"A30 reserved opcode", frame(fin|3, "x"), 1002, malformed},
-		{"A30 reserved control", frame(fin|0xb, "x"), 1002, malformed},
-		{"A30 compressed", frame(fin|0x40|text1, strings.Repeat("\x00", 5000)), 1002, malformed},
-		{"more than 64 KiB", frame(fin|text1, strings.Repeat("x", message.MaxSize+1)), 1009, tooBig},
-		{"more than 64 KiB in fragments", frame(text1, strings.Repeat("x", message.MaxSize)) + frame(fin|more, "x"), 1009, tooBig},
-		{"fragment of nothing", frame(fin|more, "x"), 1002, malformed},
-		{"message within a message", frame(text1, "x") + frame(fin|text1, "x"), 1002, malformed},
-		{"long control", frame(fin|ping, strings.Repeat("x", 126)), 1002, malformed},
-		{"control in fragments", frame(ping, "x"), 1002, malformed},
-		{"text that is none", frame(fin|text1, "\xff\xfe"), 1007, malformed},
-		{"close with half a code", frame(fin|closing, "\x03"), 1002, malformed},
-		{"close with a reserved code", frame(fin|closing, "\x03\xed"), 1002, malformed},
+		{"A30 unmasked", "\x81\x02hi", 1002, Malformed},
+		{"A30 reserved opcode", frame(fin|3, "x"), 1002, Malformed},
+		{"A30 reserved control", frame(fin|0xb, "x"), 1002, Malformed},
+		{"A30 compressed", frame(fin|0x40|text1, strings.Repeat("\x00", 5000)), 1002, Malformed},
+		{"W10 more than 128 KiB", frame(fin|text1, strings.Repeat("x", message.MaxSize+1)), 1009, tooBig},
+		{"W10 more than 128 KiB in fragments", frame(text1, strings.Repeat("x", message.MaxSize)) + frame(fin|more, "x"), 1009, tooBig},
+		{"fragment of nothing", frame(fin|more, "x"), 1002, Malformed},
+		{"message within a message", frame(text1, "x") + frame(fin|text1, "x"), 1002, Malformed},
+		{"long control", frame(fin|ping, strings.Repeat("x", 126)), 1002, Malformed},
+		{"control in fragments", frame(ping, "x"), 1002, Malformed},
+		{"text that is none", frame(fin|text1, "\xff\xfe"), 1007, Malformed},
+		{"close with half a code", frame(fin|closing, "\x03"), 1002, Malformed},
+		{"close with a reserved code", frame(fin|closing, "\x03\xed"), 1002, Malformed},
 		{"W7 close is echoed", frame(fin|closing, "\x03\xe8bye"), 1000, peerClosed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -337,7 +340,7 @@ func TestFrameErrors(t *testing.T) {
 }
 
 // W18: who goes without a word is gone at once, and gets nothing more.
-func TestPageGone(t *testing.T) {
+func TestW18PageGone(t *testing.T) {
 	e := serve(t, on(WS, "127.0.0.1"), nil)
 	p := e.page(t)
 	write(t, p, frame(fin|text1, text("a", 0)))
@@ -351,6 +354,95 @@ func TestPageGone(t *testing.T) {
 	}
 }
 
+// W12: nobody dials a WebSocket, neither one that never was nor one that is gone.
+func TestW12NoDial(t *testing.T) {
+	for _, protocol := range []Protocol{WS, WSS} {
+		e := serve(t, on(protocol, "127.0.0.1"), nil)
+		p := e.phone(t)
+		p.send(t, text("a", 0))
+		f := e.want(t, text("a", 0))
+		p.raw.Close()
+		e.wantClosed(t, peerClosed)
+		for _, to := range []netip.AddrPort{e.addr(), f.Remote()} {
+			if got, err := e.Flow(protocol, to, ""); !errors.Is(err, ErrNotDialed) {
+				t.Errorf("Flow(%v, %v) = %v, %v, want %v", protocol, to, got, err, ErrNotDialed)
+			}
+		}
+		failed := make(chan error, 1)
+		f.Send([]byte("x"), func(err error) { failed <- err })
+		wait(t, failed, "the failure")
+		if n := e.counters[protocol].dialed.Load() + e.counters[protocol].open(); n != 0 {
+			t.Errorf("%v: %d connections dialed or open, want none", protocol, n)
+		}
+	}
+}
+
+// W19: a thousand pages are loaded again at once. All of them are served, and nothing of the old ones is left.
+func TestW19ReloadStorm(t *testing.T) {
+	pages := 1000
+	if most := descriptors() / 4; most > 0 && most < pages { // each page is two of them, and there are old and new ones
+		pages = most
+		t.Logf("the limit of open files allows %d pages", pages)
+	}
+	cfg := on(WS, "127.0.0.1")
+	cfg.Limits.PerSource = 2 * pages // they are behind one NAT, and the new ones come before the old ones are gone
+	e := &edge{got: make(chan received, pages), closed: make(chan Flow, pages)}
+	e.Layer = New(cfg, func(f Flow, data []byte) {
+		f.Send(data, nil)
+		e.got <- received{f, string(data)}
+	}, func(f Flow) { e.closed <- f }, slog.New(slog.DiscardHandler), noop.Meter{})
+	if err := e.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	e.run(t)
+
+	message := func(name string, i int) string { return text(fmt.Sprint(name, i), 300) }
+	load := func(name string) (all []net.Conn) {
+		for i := range pages {
+			c := e.client(t, "127.0.0.1")
+			write(t, c, handshake+offer+"\r\n"+frame(fin|text1, message(name, i)))
+			all = append(all, c)
+		}
+		return all
+	}
+	served := func(name string, all []net.Conn) {
+		for i, c := range all {
+			p := &page{c, bufio.NewReader(c)}
+			if res, err := http.ReadResponse(p.r, nil); err != nil || res.StatusCode != 101 {
+				t.Fatalf("handshake of %s %d = %v, %v, want 101", name, i, res, err)
+			}
+			p.want(t, fin|text1, message(name, i))
+			wait(t, e.got, "a message")
+		}
+	}
+	old := load("old")
+	served("old", old)
+	for _, c := range old {
+		c.Close()
+	}
+	fresh := load("new")
+	served("new", fresh)
+	for range old {
+		if f := wait(t, e.closed, "the end of an old page"); f.conn.alive() {
+			t.Errorf("%v is said to be closed, and lives", f.Remote())
+		}
+	}
+	until(t, "nothing but the new pages", func() bool { return e.counters[WS].open() == int64(pages) })
+	for _, c := range fresh {
+		c.Close()
+	}
+	for range fresh {
+		wait(t, e.closed, "the end of a new page")
+	}
+	e.wantReleased(t)
+	until(t, "nothing", func() bool {
+		e.mu.RLock()
+		defer e.mu.RUnlock()
+		return len(e.conns) == 0 && len(e.sources) == 0 && e.counters[WS].open() == 0
+	})
+	e.stop()
+}
+
 // A WebSocket that is to go is told so.
 func TestGoingAway(t *testing.T) {
 	e := serve(t, on(WS, "127.0.0.1"), nil)
@@ -359,10 +451,11 @@ func TestGoingAway(t *testing.T) {
 	p.wantEnd(t, 1001)
 }
 
-// A10: who stalls in a handshake is closed in time, and holds up nobody.
+// A9 and A10: who stalls in a handshake is closed in time, and holds up nobody.
 func TestHandshakeStall(t *testing.T) {
 	for _, protocol := range []Protocol{TLS, WS, WSS} {
-		t.Run(protocol.String(), func(t *testing.T) {
+		id := map[Protocol]string{TLS: "A9", WS: "A10", WSS: "A10"}[protocol]
+		t.Run(id+" "+protocol.String(), func(t *testing.T) {
 			cfg := on(protocol, "127.0.0.1")
 			cfg.Limits.Handshake = 300 * time.Millisecond
 			e := serve(t, cfg, nil)
@@ -377,23 +470,6 @@ func TestHandshakeStall(t *testing.T) {
 			e.wantClosed(t, noHandshake)
 		})
 	}
-}
-
-// talk is a client that is served.
-func talk(t *testing.T, e *edge) {
-	t.Helper()
-	msg := text("t", 10)
-	if p := e.Points()[0].Protocol; p == WS || p == WSS {
-		c := e.page(t)
-		write(t, c, frame(fin|text1, msg))
-		e.want(t, msg).Send([]byte("ok"), nil)
-		c.want(t, fin|text1, "ok")
-		return
-	}
-	c := tls.Client(e.client(t, "127.0.0.1"), e.clientTLS())
-	write(t, c, msg)
-	e.want(t, msg).Send([]byte("ok"), nil)
-	read(t, c, "ok")
 }
 
 func FuzzFrames(f *testing.F) {
@@ -413,10 +489,11 @@ func FuzzFrames(f *testing.F) {
 			}
 			n := copy(room, data[:min(step, len(data))])
 			data = data[n:]
-			if _, _, err := fr.add(in, n, func(m []byte) {
+			if _, _, err := fr.add(in, n, func(m []byte) bool {
 				if len(m) == 0 || len(m) > l.limits.Message {
 					t.Errorf("a message of %d bytes", len(m))
 				}
+				return true
 			}); err != nil {
 				break
 			}
