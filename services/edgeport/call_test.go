@@ -203,11 +203,17 @@ func TestP37CancelCrosses200(t *testing.T) {
 		alice.want("SIP/2.0 200")
 		cancel := bob.want("CANCEL")
 		bob.send(s, response(invite, 200, "b"))
-		if m := alice.want("SIP/2.0 200"); m.CSeqMethod() != message.INVITE {
-			t.Errorf("the second 200 answers %v, want INVITE", m.CSeqMethod())
+		ok := alice.want("SIP/2.0 200")
+		if ok.CSeqMethod() != message.INVITE {
+			t.Errorf("the second 200 answers %v, want INVITE", ok.CSeqMethod())
 		}
 		bob.send(s, response(cancel, 481, "b"))
 		alice.quiet(s)
+		for _, method := range []string{"ACK", "BYE"} {
+			alice.send(s, alice.request(s, method, "sip:bob@"+bob.addr(), "z9hG4bK"+method, "Route: "+values(ok, message.KindRecordRoute)[0],
+				"To: <sip:bob@example.com>;tag=b"))
+			bob.want(method)
+		}
 	})
 }
 

@@ -22,6 +22,8 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	switch {
 	case status == 100: // step 5: hop by hop
 		return
+	case b.done && status/100 != 2: // it was given up when nothing came of its CANCEL
+		return
 	case status < 300:
 		if b.named != nil {
 			p.resolver.Worked(b.named.at)
@@ -49,12 +51,15 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 
 // Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.
 func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
-	b, status := client.Context.(*branch), 408
-	if cause == transaction.TransportError {
-		status = 503
-	}
-	if !p.failOver(b) {
-		p.failed(b, status)
+	b := client.Context.(*branch)
+	switch {
+	case cause == transaction.Unanswered: // its address is not to blame: it has answered before
+		p.failed(b, 408)
+	case p.failOver(b):
+	case cause == transaction.TransportError:
+		p.failed(b, 503)
+	default:
+		p.failed(b, 408)
 	}
 }
 

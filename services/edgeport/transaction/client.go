@@ -27,6 +27,7 @@ const (
 	notCancelled cancelState = iota
 	toCancel                 // when a provisional response comes (RFC 3261 9.1)
 	cancelled
+	unanswered // and the user knows that nothing has come of it
 )
 
 // NewBranch draws the branch of a client transaction that tx will forward the request in.
@@ -61,10 +62,11 @@ func (tx *Client) Flow() transport.Flow { return tx.flow }
 func (tx *Client) Done() bool { return tx.state >= completed }
 
 // Cancel asks the callee to stop an INVITE: at once if it has answered anything yet, else as soon as it does (RFC 3261
-// 9.1). The INVITE ends with the callee's final response, or after 64*T1.
+// 9.1). The INVITE ends with the callee's final response, or after 64*T1. If none has come 4*T1 after the CANCEL the user
+// is told that it is unanswered.
 func (tx *Client) Cancel() {
 	switch {
-	case tx.Method != message.INVITE || tx.cancel == cancelled:
+	case tx.Method != message.INVITE || tx.cancel >= cancelled:
 	case tx.state == calling:
 		tx.cancel = toCancel
 	case tx.state == proceeding:
@@ -75,8 +77,9 @@ func (tx *Client) Cancel() {
 func (tx *Client) sendCancel() {
 	s := tx.shard
 	tx.cancel = cancelled
-	tx.end = s.wheel.now + 1 + s.layer.t64
-	s.wheel.set(&tx.timer, tx.end)
+	now := s.wheel.now + 1
+	tx.end = now + s.layer.t64
+	s.wheel.set(&tx.timer, now+4*s.layer.t1)
 	if invite, ok := tx.sent(); ok {
 		s.newClient(tx.id+1, message.CANCEL, tx.flow, message.AppendCancel(nil, invite), nil)
 	}
@@ -157,6 +160,10 @@ func (tx *Client) expire(now uint64) {
 	switch {
 	case tx.state >= completed:
 		tx.terminate()
+	case tx.cancel == cancelled && now < tx.end: // some never send the 487 that they owe; no caller should wait 64*T1 for it
+		tx.cancel = unanswered
+		s.wheel.set(&tx.timer, tx.end)
+		s.layer.user.Failed(tx, Unanswered)
 	case now < tx.end: // Timers A, E
 		s.layer.counts.Retransmitted.Add(1)
 		tx.flow.Send(tx.request, nil)
@@ -186,7 +193,7 @@ func (tx *Client) sendFailed(error) {
 
 func (tx *Client) fail(cause Cause) {
 	tx.state = terminated
-	if tx.Method != message.CANCEL {
+	if tx.Method != message.CANCEL && tx.cancel != unanswered {
 		tx.shard.layer.user.Failed(tx, cause)
 	}
 	tx.terminate()
