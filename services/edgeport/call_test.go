@@ -122,8 +122,8 @@ func TestP19TransportChange(t *testing.T) {
 	})
 }
 
-// A Route that we did not sign for this Call-ID is no way around the dispatcher, and none to anywhere.
-func TestForgedRouteIsDispatched(t *testing.T) {
+// P60: a Route that we did not sign for this Call-ID is no way around the dispatcher, and none to anywhere.
+func TestP60ForgedRouteIsDispatched(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, bob, victim := udpClient(t), udpClient(t), udpClient(t)
 		asked := make(chan string, 10)
@@ -162,7 +162,7 @@ func TestForgedRouteIsDispatched(t *testing.T) {
 }
 
 // P34, P30, P31: CANCEL while it rings. 200 to the CANCEL, then the callee's 487, each ACK hop by hop.
-func TestP34CancelWhileRinging(t *testing.T) {
+func TestP30P31P34CancelWhileRinging(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, bob := udpClient(t), udpClient(t)
 		s := start(t, conn, to(bob), nil)
@@ -217,8 +217,8 @@ func TestP37CancelCrosses200(t *testing.T) {
 	})
 }
 
-// A CANCEL that comes before the decision ends the request at once: the callee never hears of it.
-func TestCancelBeforeDecision(t *testing.T) {
+// P34: a CANCEL that comes before the decision ends the request at once: the callee never hears of it.
+func TestP34CancelBeforeDecision(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, bob := udpClient(t), udpClient(t)
 		held := make(chan *bus.Request, 1)
