@@ -3,6 +3,7 @@ package transaction
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/routr-fabric/routr/services/edgeport/transport"
@@ -20,6 +21,7 @@ func TestT1ServerTimers(t *testing.T) {
 		wait(after - just)
 		b.live("just before Timer "+timer, 1, 0)
 		wait(just + late)
+		synctest.Wait() // for the tick of this moment
 		b.live("after Timer "+timer, 0, 0)
 	}
 	for _, phase := range []time.Duration{0, just, 13 * time.Millisecond, 25 * time.Millisecond, late - just} {
