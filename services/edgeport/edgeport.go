@@ -40,11 +40,11 @@ type EdgePort struct {
 	meter     metric.Meter
 	transport *transport.Layer
 	proxy     *proxy.Proxy // set by Run, before the sockets are read
-	messages  sync.Pool    // of *message.Message
+	timers    transaction.Timers
+	messages  sync.Pool // of *message.Message
 	limits    message.Limits
 	protocols []transport.Protocol // in which it sends requests on its own: those that it listens on, but for WebSocket
 	dns       []string             // servers to ask, as address:port; none: the system's
-	timers    transaction.Timers
 	counts    counts
 }
 
@@ -56,10 +56,11 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 	if addr, err := bus.ParseAddr(cfg.Spec.Processor.Addr); err == nil && !addr.Bus() {
 		return nil, fmt.Errorf("edgeport %s: spec.processor.addr: %s would need the gRPC gateway, which is not part of this version; leave it out to use the bus", cfg.Ref, addr)
 	}
-	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits(), timers: transaction.DefaultTimers()}
+	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits()}
 	// Room for what the proxy adds: its copy of a request has to be within what can be sent, and read again.
 	e.limits.Size -= 4 << 10
 	e.limits.Headers -= 16
+	e.timers = transaction.DefaultTimers()
 	e.messages.New = func() any { return new(message.Message) }
 	var listen []transport.Listen
 	for _, t := range cfg.Spec.Transport {

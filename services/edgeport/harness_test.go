@@ -60,8 +60,8 @@ func startTimed(t *testing.T, conn *bus.Conn, decide decider, change func(*Confi
 		t.Fatal(err)
 	}
 	edge.dns = []string{nameServer(t)}
-	edge.timers = timers
 	ctx, cancel := context.WithCancel(context.Background())
+	edge.timers = timers
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- edge.Run(ctx, func() { close(ready) }) }()
 	select {

@@ -51,15 +51,16 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 
 // Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.
 func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
-	b := client.Context.(*branch)
-	switch {
-	case cause == transaction.Unanswered: // its address is not to blame: it has answered before
-		p.failed(b, 408)
-	case p.failOver(b):
-	case cause == transaction.TransportError:
-		p.failed(b, 503)
-	default:
-		p.failed(b, 408)
+	if cause == transaction.Unanswered { // its address is not to blame: it has answered before
+		p.failed(client.Context.(*branch), 408)
+		return
+	}
+	b, status := client.Context.(*branch), 408
+	if cause == transaction.TransportError {
+		status = 503
+	}
+	if !p.failOver(b) {
+		p.failed(b, status)
 	}
 }
 
