@@ -12,6 +12,7 @@ type Client struct {
 
 	state    state
 	cancel   cancelState
+	overdue  bool // the user was told that nothing has come of the CANCEL
 	shard    *shard
 	id       uint64 // the number in the branch; one more for the CANCEL of an INVITE
 	flow     transport.Flow
@@ -27,7 +28,6 @@ const (
 	notCancelled cancelState = iota
 	toCancel                 // when a provisional response comes (RFC 3261 9.1)
 	cancelled
-	unanswered // and the user knows that nothing has come of it
 )
 
 // NewBranch draws the branch of a client transaction that tx will forward the request in.
@@ -66,7 +66,7 @@ func (tx *Client) Done() bool { return tx.state >= completed }
 // is told that it is unanswered.
 func (tx *Client) Cancel() {
 	switch {
-	case tx.Method != message.INVITE || tx.cancel >= cancelled:
+	case tx.Method != message.INVITE || tx.cancel == cancelled:
 	case tx.state == calling:
 		tx.cancel = toCancel
 	case tx.state == proceeding:
@@ -160,8 +160,8 @@ func (tx *Client) expire(now uint64) {
 	switch {
 	case tx.state >= completed:
 		tx.terminate()
-	case tx.cancel == cancelled && now < tx.end: // some never send the 487 that they owe; no caller should wait 64*T1 for it
-		tx.cancel = unanswered
+	case tx.cancel == cancelled && !tx.overdue && now < tx.end: // some never send the 487 that they owe; no caller should wait 64*T1 for it
+		tx.overdue = true
 		s.wheel.set(&tx.timer, tx.end)
 		s.layer.user.Failed(tx, Unanswered)
 	case now < tx.end: // Timers A, E
@@ -193,7 +193,7 @@ func (tx *Client) sendFailed(error) {
 
 func (tx *Client) fail(cause Cause) {
 	tx.state = terminated
-	if tx.Method != message.CANCEL && tx.cancel != unanswered {
+	if tx.Method != message.CANCEL && !tx.overdue {
 		tx.shard.layer.user.Failed(tx, cause)
 	}
 	tx.terminate()
