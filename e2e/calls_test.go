@@ -30,18 +30,18 @@ var calls = []struct {
 	name string
 	play func(t *testing.T, s *system)
 }{
-	{"register", register},
-	{"wrong password", wrongPassword},
-	{"udp to udp", func(t *testing.T, s *system) { call(t, s.phone(t, "udp"), s.phone(t, "udp")) }},
-	{"tcp to udp", func(t *testing.T, s *system) { call(t, s.phone(t, "tcp"), s.phone(t, "udp")) }},
-	{"udp to tcp", func(t *testing.T, s *system) { callConnection(t, s.phone(t, "udp"), s.phone(t, "tcp")) }},
+	{"R6 register", register},
+	{"D5 wrong password", wrongPassword},
+	{"E6 udp to udp", func(t *testing.T, s *system) { call(t, s.phone(t, "udp"), s.phone(t, "udp")) }},
+	{"E6 tcp to udp", func(t *testing.T, s *system) { call(t, s.phone(t, "tcp"), s.phone(t, "udp")) }},
+	{"E6 udp to tcp", func(t *testing.T, s *system) { callConnection(t, s.phone(t, "udp"), s.phone(t, "tcp")) }},
 	{"callee hangs up", calleeHangsUp},
-	{"cancel", cancel},
+	{"P34 cancel", cancel},
 	{"busy", busy},
-	{"silent callee", silent},
-	{"unknown user", func(t *testing.T, s *system) { refused(t, s.phone(t, "udp"), "nobody", 404) }},
-	{"not registered", func(t *testing.T, s *system) { refused(t, s.phone(t, "udp"), s.phone(t, "udp").user, 480) }},
-	{"retransmitted INVITE", retransmitted},
+	{"P29 P44 silent callee", silent},
+	{"P15 unknown user", func(t *testing.T, s *system) { refused(t, s.phone(t, "udp"), "nobody", 404) }},
+	{"P15 not registered", func(t *testing.T, s *system) { refused(t, s.phone(t, "udp"), s.phone(t, "udp").user, 480) }},
+	{"P28 retransmitted INVITE", retransmitted},
 	{"message", message},
 }
 

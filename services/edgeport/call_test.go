@@ -122,8 +122,8 @@ func TestP19TransportChange(t *testing.T) {
 	})
 }
 
-// A Route that we did not sign for this Call-ID is no way around the dispatcher, and none to anywhere.
-func TestForgedRouteIsDispatched(t *testing.T) {
+// P60: a Route that we did not sign for this Call-ID is no way around the dispatcher, and none to anywhere.
+func TestP60ForgedRouteIsDispatched(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, bob, victim := udpClient(t), udpClient(t), udpClient(t)
 		asked := make(chan string, 10)
@@ -162,7 +162,7 @@ func TestForgedRouteIsDispatched(t *testing.T) {
 }
 
 // P34, P30, P31: CANCEL while it rings. 200 to the CANCEL, then the callee's 487, each ACK hop by hop.
-func TestP34CancelWhileRinging(t *testing.T) {
+func TestP30P31P34CancelWhileRinging(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, bob := udpClient(t), udpClient(t)
 		s := start(t, conn, to(bob), nil)
@@ -203,16 +203,22 @@ func TestP37CancelCrosses200(t *testing.T) {
 		alice.want("SIP/2.0 200")
 		cancel := bob.want("CANCEL")
 		bob.send(s, response(invite, 200, "b"))
-		if m := alice.want("SIP/2.0 200"); m.CSeqMethod() != message.INVITE {
-			t.Errorf("the second 200 answers %v, want INVITE", m.CSeqMethod())
+		ok := alice.want("SIP/2.0 200")
+		if ok.CSeqMethod() != message.INVITE {
+			t.Errorf("the second 200 answers %v, want INVITE", ok.CSeqMethod())
 		}
 		bob.send(s, response(cancel, 481, "b"))
 		alice.quiet(s)
+		for _, method := range []string{"ACK", "BYE"} {
+			alice.send(s, alice.request(s, method, "sip:bob@"+bob.addr(), "z9hG4bK"+method, "Route: "+values(ok, message.KindRecordRoute)[0],
+				"To: <sip:bob@example.com>;tag=b"))
+			bob.want(method)
+		}
 	})
 }
 
-// A CANCEL that comes before the decision ends the request at once: the callee never hears of it.
-func TestCancelBeforeDecision(t *testing.T) {
+// P34: a CANCEL that comes before the decision ends the request at once: the callee never hears of it.
+func TestP34CancelBeforeDecision(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, bob := udpClient(t), udpClient(t)
 		held := make(chan *bus.Request, 1)

@@ -41,7 +41,8 @@ type EdgePort struct {
 	meter     metric.Meter
 	transport *transport.Layer
 	proxy     *proxy.Proxy // set by Run, before the sockets are read
-	messages  sync.Pool    // of *message.Message
+	timers    transaction.Timers
+	messages  sync.Pool // of *message.Message
 	limits    message.Limits
 	protocols []transport.Protocol // in which it sends requests on its own: those that it listens on, but for WebSocket
 	dns       []string             // servers to ask, as address:port; none: the system's
@@ -62,6 +63,7 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 	e.limits.Size -= 4 << 10
 	e.limits.Head -= 4 << 10
 	e.limits.Headers -= 16
+	e.timers = transaction.DefaultTimers()
 	e.messages.New = func() any { return new(message.Message) }
 	var listen []transport.Listen
 	for _, t := range cfg.Spec.Transport {
@@ -111,10 +113,10 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 		Methods: spec.Methods, Respond: spec.UnknownMethodAction != Discard,
 		ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Nets(), PeerBySIP: spec.Peering == PeerBySIP,
 		Edge:   sipconv.Edge{Ref: e.cfg.Ref, ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Localnets},
-		Timers: transaction.DefaultTimers(),
+		Timers: e.timers,
 	}, e.conn, keys, e.transport, names, e.log)
 	link := e.conn.Link(e.cfg.Ref, bus.LinkConfig{
-		Receive: func(ref string, data []byte) { e.take(e.proxy.PeerFlow(ref), data, message.DefaultLimits()) },
+		Receive: func(ref string, data []byte) { e.take(e.proxy.PeerFlow(ref), data, message.OwnLimits()) },
 		Gone:    func(ref string) { e.proxy.FlowClosed(e.proxy.PeerFlow(ref)) },
 	})
 	defer link.Close()

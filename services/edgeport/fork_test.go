@@ -138,8 +138,8 @@ func TestP42BestResponse(t *testing.T) {
 	})
 }
 
-// Serial forking: a lower q is tried when all of the higher ones have refused, a lower priority value before all.
-func TestSerialForking(t *testing.T) {
+// P39, serial forking: a lower q is tried when all of the higher ones have refused, a lower priority value before all.
+func TestP39SerialForking(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		low, high := udpClient(t), udpClient(t)
 		s, alice := fork(t, conn, []*client{low, high}, 300, 700)
@@ -164,8 +164,8 @@ func TestP47NextTarget(t *testing.T) {
 	})
 }
 
-// A CANCEL reaches every phone that rings, and none that does not yet.
-func TestCancelOfFork(t *testing.T) {
+// P34: a CANCEL reaches every phone that rings, and none that does not yet.
+func TestP34CancelOfFork(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		desk, mobile, never := udpClient(t), udpClient(t), udpClient(t)
 		s, alice := fork(t, conn, []*client{desk, mobile, never}, 1000, 1000, 1)

@@ -22,6 +22,7 @@ import (
 	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
 )
 
 // patience is how long a test waits for what must come. It is no measure of speed: a test that passes never waits it out.
@@ -45,6 +46,12 @@ type decider func(r *bus.Request, req *processorpb.MessageRequest)
 // start runs an EdgePort on 127.0.0.1. decide may be nil: nobody serves then.
 func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *system {
 	t.Helper()
+	return startTimed(t, conn, decide, change, transaction.DefaultTimers())
+}
+
+// startTimed is start with other timers.
+func startTimed(t *testing.T, conn *bus.Conn, decide decider, change func(*Config), timers transaction.Timers) *system {
+	t.Helper()
 	cfg := Default()
 	cfg.Ref = "edge-under-test"
 	cfg.Spec.BindAddr = "127.0.0.1"
@@ -61,6 +68,7 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 	}
 	edge.dns = []string{nameServer(t)}
 	ctx, cancel := context.WithCancel(context.Background())
+	edge.timers = timers
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- edge.Run(ctx, func() { close(ready) }) }()
 	select {

@@ -17,7 +17,6 @@ func TestRefused(t *testing.T) {
 			t.Errorf("dispatched %v, want it refused", req)
 			r.Fail(bus.Errorf(bus.Internal, "not expected"))
 		}, func(cfg *Config) { cfg.Spec.Methods = []string{"INVITE", "OPTIONS"} })
-		alice := udpClient(t)
 		tests := []struct {
 			name, method, uri string
 			fields            []string
@@ -33,22 +32,25 @@ func TestRefused(t *testing.T) {
 			{"P5: Max-Forwards is no number", "INVITE", "sip:bob@example.com", []string{"Max-Forwards: 300"}, "SIP/2.0 400", "", ""},
 			{"other version", "INVITE", "sip:bob@example.com", nil, "SIP/2.0 505", "", ""},
 		}
-		for i, tt := range tests {
-			text := alice.request(s, tt.method, tt.uri, "z9hG4bK"+string(rune('a'+i)), tt.fields...)
-			if tt.name == "other version" {
-				text = strings.Replace(text, " SIP/2.0\r\n", " SIP/7.0\r\n", 1)
-			}
-			alice.send(s, text)
-			m := alice.next()
-			if !strings.HasPrefix(string(m.Bytes()), tt.want) {
-				t.Errorf("%s: answer\n%s\nwant %s", tt.name, m.Bytes(), tt.want)
-			}
-			if got := header(m, tt.header); tt.header != "" && got != tt.value {
-				t.Errorf("%s: %s = %q, want %q", tt.name, tt.header, got, tt.value)
-			}
-			if len(m.ToTag()) == 0 {
-				t.Errorf("%s: answer has no To tag (P56)", tt.name)
-			}
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				alice := udpClient(t)
+				text := alice.request(s, tt.method, tt.uri, "z9hG4bK1", tt.fields...)
+				if tt.name == "other version" {
+					text = strings.Replace(text, " SIP/2.0\r\n", " SIP/7.0\r\n", 1)
+				}
+				alice.send(s, text)
+				m := alice.next()
+				if !strings.HasPrefix(string(m.Bytes()), tt.want) {
+					t.Errorf("answer\n%s\nwant %s", m.Bytes(), tt.want)
+				}
+				if got := header(m, tt.header); tt.header != "" && got != tt.value {
+					t.Errorf("%s = %q, want %q", tt.header, got, tt.value)
+				}
+				if len(m.ToTag()) == 0 {
+					t.Error("P56: answer has no To tag")
+				}
+			})
 		}
 	})
 }
@@ -76,8 +78,13 @@ func TestP3ExtensionMethod(t *testing.T) {
 			names <- req.MethodName
 			to(bob)(r, req)
 		}, func(cfg *Config) { cfg.Spec.Methods = append(cfg.Spec.Methods, method) })
-		alice.send(s, alice.request(s, method, "sip:bob@example.com", "z9hG4bK1"))
-		bob.send(s, response(bob.want(method+" sip:bob@"), 200, "b"))
+		const odd = "x-Nobody.Knows~This :\t a=<b>; \"c\"  "
+		alice.send(s, alice.request(s, method, "sip:bob@example.com", "z9hG4bK1", odd))
+		m := bob.want(method + " sip:bob@")
+		if !strings.Contains(string(m.Bytes()), "\r\n"+odd+"\r\n") {
+			t.Errorf("the header %q has changed:\n%s", odd, m.Bytes())
+		}
+		bob.send(s, response(m, 200, "b"))
 		alice.want("SIP/2.0 200")
 		if got := <-names; got != method {
 			t.Errorf("method_name = %q, want %q", got, method)
@@ -176,7 +183,7 @@ func TestP43P47FailedTargets(t *testing.T) {
 }
 
 // P28 with a slow decision: the INVITE that is sent again while it is pending is not dispatched again.
-func TestRetransmissionIsNotDispatchedAgain(t *testing.T) {
+func TestP28RetransmissionIsNotDispatchedAgain(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, bob := udpClient(t), udpClient(t)
 		held := make(chan *bus.Request, 10)

@@ -128,7 +128,7 @@ func verdict(user string, refusal *processorpb.MessageResponse) string {
 }
 
 // D1, D2: what a challenge looks like.
-func TestChallenge(t *testing.T) {
+func TestD1D2Challenge(t *testing.T) {
 	d := newDigest(t, keys{[]byte("key")}, SHA256, MD5)
 	for _, tt := range []struct {
 		role       Role
@@ -206,18 +206,20 @@ func TestAuthenticate(t *testing.T) {
 		{"uri names another server", with(invite, func(a *attempt) { a.digestURI = "sip:192.0.2.66" }), "400"},
 		{"uri of another scheme", with(invite, func(a *attempt) { a.digestURI = "tel:1002" }), "400"},
 	} {
-		d := newDigest(t, keys{[]byte("key")}, SHA256, MD5)
-		for _, role := range []Role{AsServer, AsProxy} {
-			_, challenge := d.Authenticate(tt.in.request(t), role, realm, users)
-			if got := verdict(d.Authenticate(tt.in.answer(t, role, challenge), role, realm, users)); got != tt.want {
-				t.Errorf("Authenticate(%s) as %s = %s, want %s", tt.name, role.HeaderName(), got, tt.want)
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDigest(t, keys{[]byte("key")}, SHA256, MD5)
+			for _, role := range []Role{AsServer, AsProxy} {
+				_, challenge := d.Authenticate(tt.in.request(t), role, realm, users)
+				if got := verdict(d.Authenticate(tt.in.answer(t, role, challenge), role, realm, users)); got != tt.want {
+					t.Errorf("Authenticate as %s = %s, want %s", role.HeaderName(), got, tt.want)
+				}
 			}
-		}
+		})
 	}
 }
 
 // D7, D8: a nonce count must grow.
-func TestNonceCountGrows(t *testing.T) {
+func TestD7D8NonceCountGrows(t *testing.T) {
 	d := newDigest(t, keys{[]byte("key")}, SHA256)
 	_, challenge := d.Authenticate(attempt{}.request(t), AsServer, realm, users)
 	for i, step := range []struct {
@@ -246,7 +248,7 @@ func TestWrongPasswordUsesNothing(t *testing.T) {
 }
 
 // D6: an expired nonce is stale for who has the password, and nothing else.
-func TestNonceExpires(t *testing.T) {
+func TestD6NonceExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDigest(t, keys{[]byte("key")}, SHA256)
 		_, challenge := d.Authenticate(attempt{}.request(t), AsServer, realm, users)
@@ -271,7 +273,7 @@ func TestNonceExpires(t *testing.T) {
 }
 
 // D11: nonces hold at every instance that has the key, through a rotation, and nowhere else.
-func TestNonceIsBoundToTheKeys(t *testing.T) {
+func TestD11NonceIsBoundToTheKeys(t *testing.T) {
 	a := newDigest(t, keys{[]byte("one")}, SHA256)
 	_, challenge := a.Authenticate(attempt{}.request(t), AsServer, realm, users)
 	for _, tt := range []struct {
@@ -336,7 +338,7 @@ func flip(s string, i int) string {
 }
 
 // D10: a response made for one method is none for another.
-func TestResponseIsBoundToTheMethod(t *testing.T) {
+func TestD10ResponseIsBoundToTheMethod(t *testing.T) {
 	d := newDigest(t, keys{[]byte("key")}, SHA256, MD5)
 	in := attempt{method: "REGISTER", uri: "sip:sip.local"}
 	_, challenge := d.Authenticate(in.request(t), AsServer, realm, users)
@@ -348,7 +350,7 @@ func TestResponseIsBoundToTheMethod(t *testing.T) {
 }
 
 // D13: of several credentials those for our realm count.
-func TestCredentialsForSeveralServers(t *testing.T) {
+func TestD13CredentialsForSeveralServers(t *testing.T) {
 	d := newDigest(t, keys{[]byte("key")}, SHA256, MD5)
 	for _, role := range []Role{AsServer, AsProxy} {
 		_, challenge := d.Authenticate(attempt{}.request(t), role, realm, users)
@@ -377,7 +379,7 @@ func TestCredentialsForSeveralServers(t *testing.T) {
 }
 
 // D15: nothing but the nonce tells an unknown user from a wrong password.
-func TestUnknownUserLooksLikeWrongPassword(t *testing.T) {
+func TestD15UnknownUserLooksLikeWrongPassword(t *testing.T) {
 	d := newDigest(t, keys{[]byte("key")}, SHA256, MD5)
 	refuse := func(a attempt) *processorpb.MessageResponse {
 		_, challenge := d.Authenticate(a.request(t), AsServer, realm, users)

@@ -20,6 +20,12 @@ func DefaultLimits() Limits {
 	return Limits{Size: MaxSize, Head: MaxHead, Headers: 256, Vias: 64, Routes: 16, Contacts: 64}
 }
 
+// OwnLimits is what an EdgePort has made of a message within DefaultLimits, and what comes of that.
+func OwnLimits() Limits {
+	const most = 256
+	return Limits{Size: MaxSize, Head: MaxHead, Headers: most, Vias: most, Routes: most, Contacts: most}
+}
+
 // MaxParams is how many parameters a Via, a URI or a name-addr may have.
 const MaxParams = 64
 

@@ -61,7 +61,7 @@ func FuzzCopy(f *testing.F) {
 		s := p.scratch.New().(*scratch)
 		p.write(s, c)
 		out := new(message.Message)
-		if err := out.Parse(s.buf, message.Limits{Size: message.MaxSize, Headers: 256, Vias: 256, Routes: 256, Contacts: 256}); err != nil {
+		if err := out.Parse(s.buf, message.OwnLimits()); err != nil {
 			t.Fatalf("the copy cannot be read: %v\n%q\nof\n%q", err, s.buf, data)
 		}
 		if !bytes.Equal(out.CallID(), callID) || !bytes.Equal(out.Body(), body) || out.Count(message.KindVia) != m.Count(message.KindVia)+1 {

@@ -23,6 +23,8 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	switch {
 	case status == 100: // step 5: hop by hop
 		return
+	case b.done && status/100 != 2: // it was given up when nothing came of its CANCEL
+		return
 	case status < 300:
 		if b.named != nil {
 			p.resolver.Worked(b.named.at)
@@ -54,6 +56,10 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 
 // Failed is RFC 3261 16.8 and 16.9: a target that could not be reached, or did not answer.
 func (p *Proxy) Failed(client *transaction.Client, cause transaction.Cause) {
+	if cause == transaction.Unanswered { // its address is not to blame: it has answered before
+		p.failed(client.Context.(*branch), 408)
+		return
+	}
 	b, status := client.Context.(*branch), 408
 	switch {
 	case cause != transaction.TransportError:

@@ -123,9 +123,8 @@ func isLoose(route []byte) bool {
 // tighten rewrites the copy in s.buf for a next hop that is a strict router (RFC 3261 16.6 step 6): the first Route
 // becomes the Request-URI, which becomes the last Route. It is called for a copy that may have such a Route.
 func tighten(s *scratch) {
-	const most = 256 // what was taken in with its limits, and what was added
 	m := new(message.Message)
-	if m.Parse(s.buf, message.Limits{Size: message.MaxSize, Headers: most, Vias: most, Routes: most, Contacts: most}) != nil {
+	if m.Parse(s.buf, message.OwnLimits()) != nil {
 		return
 	}
 	for first := range m.Values(message.KindRoute) {

@@ -86,7 +86,7 @@ evil.test.            AAAA  ::ffff:192.0.2.71
 _sips._tcp.half.test. SRV   0 0 5061 plain.test.
 `
 
-func TestLocate(t *testing.T) {
+func TestP48P50Locate(t *testing.T) {
 	z := serve(t, world)
 	z.mu.Lock()
 	z.rcodes["nonaptr.test.NAPTR"] = dns.RcodeServerFailure

@@ -11,9 +11,9 @@ import (
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
-// TestWeights looks up 1,000 times for each set, and wants each to be the first as often as its weight says, within
+// TestP49Weights looks up 1,000 times for each set, and wants each to be the first as often as its weight says, within
 // four standard deviations.
-func TestWeights(t *testing.T) {
+func TestP49Weights(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		weights []int
@@ -88,7 +88,7 @@ func TestSameTwice(t *testing.T) {
 	}
 }
 
-func TestFailed(t *testing.T) {
+func TestP49Failed(t *testing.T) {
 	z := serve(t, "_sip._udp.s.test. SRV 1 0 5060 a.test.\n_sip._udp.s.test. SRV 2 0 5060 b.test.\n"+
 		"a.test. A 192.0.2.1\nb.test. A 192.0.2.2\n")
 	b := newBench(t, Config{Servers: []string{z.addr}})

@@ -12,6 +12,7 @@ type Client struct {
 
 	state    state
 	cancel   cancelState
+	overdue  bool // the user was told that nothing has come of the CANCEL
 	shard    *shard
 	id       uint64 // the number in the branch; one more for the CANCEL of an INVITE
 	interval uint64 // ticks to the next retransmission (Timers A, E)
@@ -62,7 +63,8 @@ func (tx *Client) Flow() transport.Flow { return tx.flow }
 func (tx *Client) Done() bool { return tx.state >= completed }
 
 // Cancel asks the callee to stop an INVITE: at once if it has answered anything yet, else as soon as it does (RFC 3261
-// 9.1). The INVITE ends with the callee's final response, or after 64*T1.
+// 9.1). The INVITE ends with the callee's final response, or after 64*T1. If none has come 4*T1 after the CANCEL the user
+// is told that it is unanswered.
 func (tx *Client) Cancel() {
 	switch {
 	case tx.Method != message.INVITE || tx.cancel == cancelled:
@@ -76,8 +78,9 @@ func (tx *Client) Cancel() {
 func (tx *Client) sendCancel() {
 	s := tx.shard
 	tx.cancel = cancelled
-	tx.end = s.wheel.now + 1 + s.layer.t64
-	s.wheel.set(&tx.timer, tx.end)
+	now := s.wheel.now + 1
+	tx.end = now + s.layer.t64
+	s.wheel.set(&tx.timer, now+4*s.layer.t1)
 	if invite, ok := tx.sent(); ok {
 		s.newClient(tx.id+1, message.CANCEL, tx.flow, message.AppendCancel(nil, invite), nil)
 	}
@@ -85,9 +88,8 @@ func (tx *Client) sendCancel() {
 
 // sent parses the request as it was sent: what was taken in with its limits, and what the proxy has added to that.
 func (tx *Client) sent() (*message.Message, bool) {
-	const most = 256
 	m := new(message.Message)
-	err := m.Parse(tx.request, message.Limits{Size: message.MaxSize, Head: message.MaxHead, Headers: most, Vias: most, Routes: most, Contacts: most})
+	err := m.Parse(tx.request, message.OwnLimits())
 	return m, err == nil
 }
 
@@ -159,6 +161,10 @@ func (tx *Client) expire(now uint64) {
 	switch {
 	case tx.state >= completed:
 		tx.terminate()
+	case tx.cancel == cancelled && !tx.overdue && now < tx.end: // some never send the 487 that they owe; no caller should wait 64*T1 for it
+		tx.overdue = true
+		s.wheel.set(&tx.timer, tx.end)
+		s.layer.user.Failed(tx, Unanswered)
 	case now < tx.end: // Timers A, E
 		s.layer.counts.Retransmitted.Add(1)
 		tx.flow.Send(tx.request, nil)
@@ -188,7 +194,7 @@ func (tx *Client) sendFailed(error) {
 
 func (tx *Client) fail(cause Cause) {
 	tx.state = terminated
-	if tx.Method != message.CANCEL {
+	if tx.Method != message.CANCEL && !tx.overdue {
 		tx.shard.layer.user.Failed(tx, cause)
 	}
 	tx.terminate()

@@ -172,7 +172,7 @@ func (r *recorder) Response(_ *Client, m *message.Message) {
 	r.tell(fmt.Sprint("response ", m.Status()))
 }
 func (r *recorder) Failed(_ *Client, c Cause) {
-	r.tell([]string{"timeout", "transport error"}[c])
+	r.tell([]string{"timeout", "transport error", "unanswered"}[c])
 }
 
 func (r *recorder) tell(event string) {

@@ -35,7 +35,7 @@ type User interface {
 	// Response is told of every response that RFC 3261 17.1 passes to the transaction user: each provisional, one final,
 	// and each 2xx to an INVITE. Responses to a CANCEL stay in the layer.
 	Response(tx *Client, resp *message.Message)
-	// Failed is told that tx ended without a final response.
+	// Failed is told once that there is no final response: tx has ended, or nothing has come of its CANCEL.
 	Failed(tx *Client, cause Cause)
 }
 
@@ -47,6 +47,9 @@ const (
 	Timeout Cause = iota
 	// TransportError: the request could not be sent (RFC 3261 17.1.4), or the flow that it went on is gone.
 	TransportError
+	// Unanswered: an INVITE has no final response 4*T1 after its CANCEL. The transaction lives on until 64*T1: what comes
+	// late is acknowledged, and Response is told of it.
+	Unanswered
 )
 
 // Timers are the base values of RFC 3261 17.1.1.1; the others follow from them.

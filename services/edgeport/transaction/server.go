@@ -83,12 +83,13 @@ func (tx *Server) Respond(status int, reason string, headers []message.Field, bo
 }
 
 // Send sends a response to the client; data is copied where it must be kept. A response that the state does not allow
-// is dropped: a second final one, or a provisional one after it. So is what nobody may send to a request that is not an
+// is dropped: a second final one, or a provisional one after it. A 2xx to an INVITE always goes, whatever went before
+// (RFC 3261 16.7 step 5, RFC 6026 7.1). Dropped is, too, what nobody may send to a request that is not an
 // INVITE (RFC 4320 4): a provisional one but 100, and 408, which ends the transaction all the same.
 func (tx *Server) Send(status int, data []byte) {
 	s := tx.shard
 	switch {
-	case tx.state == accepted && status/100 == 2: // RFC 6026 7.1: another 2xx, or a retransmission of one
+	case tx.state != proceeding && tx.Method == message.INVITE && status/100 == 2: // another 2xx, sent again, or late
 		tx.transmit(data)
 		return
 	case tx.state != proceeding, tx.Method != message.INVITE && status > 100 && status < 200:

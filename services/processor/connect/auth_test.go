@@ -118,14 +118,16 @@ func TestStrangersWithoutCredentials(t *testing.T) {
 		{"forged X-Edgeport-Ref", request{method: "INVITE", uri: "sip:x@192.0.2.66", headers: []string{"X-Edgeport-Ref: edgeport-02"}}, 407},
 		{"forged X-Gateway-Auth", request{headers: []string{"X-Gateway-Auth: cGJ4LTE6MTIzNA=="}}, 401},
 	} {
-		if got := f.send(tt.in); got.GetMessage().GetStatusCode() != tt.want {
-			t.Errorf("%s = %s, want %d", tt.name, describe(got), tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			if got := f.send(tt.in); got.GetMessage().GetStatusCode() != tt.want {
+				t.Errorf("answer = %s, want %d", describe(got), tt.want)
+			}
+		})
 	}
 }
 
 // D1, D2 on the bus; the realm is the domain of who is asked, however it was written.
-func TestChallengeOnTheBus(t *testing.T) {
+func TestD1D2ChallengeOnTheBus(t *testing.T) {
 	bustest.Modes(t, func(t *testing.T, conn *bus.Conn) {
 		f := newFabric(t, conn, nil)
 		for _, tt := range []struct {
@@ -150,7 +152,7 @@ func TestChallengeOnTheBus(t *testing.T) {
 }
 
 // D6, D7: stale says that the password was right.
-func TestStale(t *testing.T) {
+func TestD6D7D8Stale(t *testing.T) {
 	bustest.Modes(t, func(t *testing.T, conn *bus.Conn) {
 		in := request{contacts: []contact{{uri: phoneContact}}}
 		f := newFabric(t, conn, func(s *Service) { s.nonceLifetime = -time.Second })
@@ -181,7 +183,7 @@ func TestStale(t *testing.T) {
 }
 
 // D10: credentials of a REGISTER are none for an INVITE.
-func TestSplicedCredentials(t *testing.T) {
+func TestD10SplicedCredentials(t *testing.T) {
 	f := newFabric(t, bustest.Connect(t), nil)
 	register := request{method: "REGISTER", uri: "sip:sip.local"}
 	header := phone{}.credentials(t, register, f.send(register))
@@ -209,7 +211,7 @@ func TestAuthorizationField(t *testing.T) {
 }
 
 // D11: a nonce of one instance is good at another.
-func TestNonceOfAnotherInstance(t *testing.T) {
+func TestD11NonceOfAnotherInstance(t *testing.T) {
 	server := bustest.Server(t)
 	a := newFabric(t, bustest.Dial(t, server, func(c *bus.Config) { c.Local = true }), nil)
 	in := request{contacts: []contact{{uri: phoneContact, expires: "600"}}}
