@@ -41,6 +41,7 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 	cfg := Default()
 	cfg.Ref = "edge-under-test"
 	cfg.Spec.BindAddr = "127.0.0.1"
+	cfg.Spec.DrainTime = 0 // what a test leaves behind is not waited for
 	cfg.Spec.Transport = []Transport{{Protocol: "udp"}, {Protocol: "tcp"}}
 	if change != nil {
 		change(&cfg)

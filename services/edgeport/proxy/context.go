@@ -81,8 +81,8 @@ func (p *Proxy) Request(tx *transaction.Server, req *message.Message) {
 		p.counts.InDialog.Add(1)
 		rc.inDialog = true
 		p.follow(rc, route)
-	case p.draining.Load():
-		tx.Respond(503, "", retryAfter(req.CallID()), nil)
+	case p.draining.Load() && len(req.ToTag()) == 0:
+		p.refuseNew(tx)
 	default:
 		p.counts.Dispatched.Add(1)
 		p.dispatch(rc)
