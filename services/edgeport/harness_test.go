@@ -30,6 +30,9 @@ type system struct {
 	udp  string // where it listens
 	tcp  string
 	ws   string
+
+	stop  func()        // tells the EdgePort to end
+	ended chan struct{} // closed when it has
 }
 
 // decider answers what the EdgePort dispatches.
@@ -37,6 +40,12 @@ type decider func(r *bus.Request, req *processorpb.MessageRequest)
 
 // start runs an EdgePort on 127.0.0.1. decide may be nil: nobody serves then.
 func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *system {
+	t.Helper()
+	return startLogging(t, conn, decide, change, slog.DiscardHandler)
+}
+
+// startLogging is start with a log.
+func startLogging(t *testing.T, conn *bus.Conn, decide decider, change func(*Config), log slog.Handler) *system {
 	t.Helper()
 	cfg := Default()
 	cfg.Ref = "edge-under-test"
@@ -49,14 +58,17 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 	if decide != nil {
 		serve(t, conn, decide)
 	}
-	edge, err := New(cfg, conn, slog.New(slog.DiscardHandler), noop.Meter{})
+	edge, err := New(cfg, conn, slog.New(log), noop.Meter{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	edge.dns = []string{nameServer(t)}
 	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- edge.Run(ctx, func() { close(ready) }) }()
+	ready, ended, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- edge.Run(ctx, func() { close(ready) })
+		close(ended)
+	}()
 	select {
 	case <-ready:
 	case err := <-done:
@@ -68,7 +80,7 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 			t.Errorf("Run = %v", err)
 		}
 	})
-	s := &system{t: t, edge: edge, conn: conn}
+	s := &system{t: t, edge: edge, conn: conn, stop: cancel, ended: ended}
 	for _, p := range edge.Points() {
 		protocol, addr, _ := strings.Cut(p, ":")
 		switch protocol {
