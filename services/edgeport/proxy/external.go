@@ -55,9 +55,9 @@ func (e *externals) hasName(host string) bool {
 	return false
 }
 
-// of is what is advertised in place of our own address.
-func (e *externals) of(own netip.Addr) string {
-	if own.Is4() {
+// of is what is advertised to a peer in place of our own address.
+func (e *externals) of(peer netip.Addr) string {
+	if peer.Is4() {
 		return e.ip4
 	}
 	return e.ip6

@@ -257,7 +257,7 @@ func (p *Proxy) advertised(flow transport.Flow) (host string, port uint16) {
 			return host, port
 		}
 	}
-	if e := p.external.of(at.Addr()); e != "" && !remote.IsLoopback() {
+	if e := p.external.of(remote); e != "" && !remote.IsLoopback() {
 		return e, port
 	}
 	return host, port
