@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	dialTimeout  = 2 * time.Second        // of one attempt to reach one server
-	retryDelay   = 250 * time.Millisecond // between two attempts
-	pingInterval = 10 * time.Second       // a server that misses two pings is given up
-	writeTimeout = 2 * time.Second        // a server that takes nothing for so long is given up; Call may block meanwhile
-	flushTimeout = 2 * time.Second        // for the server to know of a subscription
+	dialTimeout  = 2 * time.Second         // of one attempt to reach one server
+	retryDelay   = 250 * time.Millisecond  // between two attempts
+	pingInterval = 1500 * time.Millisecond // a server that misses two pings is given up, 4.5 s after its last word
+	writeTimeout = 2 * time.Second         // a server that takes nothing for so long is given up; Call may block meanwhile
+	flushTimeout = 2 * time.Second         // for the server to know of a subscription
 )
 
 // Conn is a connection to the bus. Its methods may be called from any goroutine.

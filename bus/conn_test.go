@@ -66,7 +66,7 @@ func TestServerRestart(t *testing.T) {
 		taken := make(chan *bus.Request, 1)
 		serve(t, responder, bus.SubjectDispatch("SLOW"), bus.Options{}, func(_ context.Context, r *bus.Request) { taken <- r })
 		serve(t, responder, bus.SubjectDispatch("INVITE"), bus.Options{}, answer("to "))
-		inflight := call(t, caller, bus.SubjectDispatch("SLOW"), "x", 2*time.Second)
+		inflight := call(t, caller, bus.SubjectDispatch("SLOW"), "x", time.Hour)
 		receive(t, "request", taken)
 
 		srv.Shutdown()
@@ -87,8 +87,11 @@ func TestServerRestart(t *testing.T) {
 				t.Errorf("Call = %+v, want to x", got)
 			}
 		}
-		if got := receive(t, "Call", inflight); !errors.Is(got.err, bus.ErrDeadline) {
-			t.Errorf("Call in flight = %v, want ErrDeadline", got.err)
+		if got := receive(t, "Call", inflight); !errors.Is(got.err, bus.ErrUnavailable) {
+			t.Errorf("Call in flight = %v, want ErrUnavailable, as its reply cannot come any more", got.err)
+		}
+		if n := caller.Stats().Pending; n != 0 {
+			t.Errorf("%d calls wait for a reply, want none", n)
 		}
 
 		bustest.Restart(t, srv)

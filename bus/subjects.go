@@ -6,6 +6,7 @@ import "strings"
 const (
 	QueueDispatcher = "dispatcher"
 	QueueLocation   = "location"
+	QueueControl    = "control" // of a subject that one instance serves
 )
 
 // Buckets of the JetStream key-value store.
@@ -63,6 +64,10 @@ func SubjectEdgePort(ref string) string { return prefix + "edgeport." + Token(re
 
 // SubjectControl is where operators speak to services: drain, taps, bans.
 func SubjectControl(verb string) string { return prefix + "control." + verb }
+
+// SubjectDrain is where the EdgePort ref is told to take no new requests, and to take them again; the request and its
+// reply are JSON, so that any client of NATS can do it.
+func SubjectDrain(ref string) string { return SubjectControl("drain." + Token(ref)) }
 
 // SubjectReply is the inbox of one connection: its replies arrive below it, one token deep.
 func SubjectReply(service, id string) string {

@@ -116,8 +116,15 @@ type probe struct {
 }
 
 func (w *waiting) sweep() {
+	// Replies to what was asked before the connection was lost do not come: nobody keeps them.
+	lost := w.conn.nc != nil && !w.conn.nc.IsConnected()
+	var cut map[uint64]call
 	w.mu.Lock()
 	late, probes, expired := w.due(time.Now())
+	if lost && !w.closed {
+		cut, w.calls = w.calls, make(map[uint64]call)
+		probes = nil
+	}
 	w.sweeping = false
 	if len(w.calls)+len(w.open) > 0 && !w.closed {
 		w.arm()
@@ -127,6 +134,9 @@ func (w *waiting) sweep() {
 	w.mu.Unlock()
 	for _, cl := range late {
 		cl.finish(Reply{}, errDeadline(cl.subject))
+	}
+	for _, cl := range cut {
+		cl.finish(Reply{}, w.conn.disconnected(cl.subject))
 	}
 	for _, r := range expired {
 		r.expire()

@@ -64,6 +64,13 @@ func (p *process) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// said is how often the process has printed text.
+func (p *process) said(text string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Count(p.output.Bytes(), []byte(text))
+}
+
 // await waits until what the process has printed matches pattern.
 func (p *process) await(t *testing.T, pattern *regexp.Regexp) {
 	t.Helper()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,12 +26,24 @@ type Host struct {
 	drain   time.Duration
 	abort   <-chan struct{}
 	runners []*running
+	state   atomic.Pointer[string] // why not all services serve; nil: they do
 }
 
 // NewHost makes a Host. drain is how long each service may take to return after it was told to stop. When abort is
 // closed the Host returns at once and leaves behind what still runs; nil: it always waits.
 func NewHost(log *slog.Logger, drain time.Duration, abort <-chan struct{}) *Host {
-	return &Host{log: log, drain: drain, abort: abort}
+	h := &Host{log: log, drain: drain, abort: abort}
+	h.state.Store(ptr("it is starting"))
+	return h
+}
+
+// Ready is nil while all services serve: from the moment when the last one has started to the one when the first is told
+// to stop.
+func (h *Host) Ready() error {
+	if why := h.state.Load(); why != nil {
+		return errors.New(*why)
+	}
+	return nil
 }
 
 // Add appends a service. The name is for people: it stands in logs and errors. Not to be called after Run.
@@ -45,6 +58,7 @@ func (h *Host) Run(ctx context.Context, ready func()) error {
 	failed := make(chan *running, len(h.runners))
 	started, err := h.start(ctx, failed)
 	if err == nil && ctx.Err() == nil {
+		h.state.Store(nil)
 		ready()
 		select {
 		case <-ctx.Done():
@@ -53,6 +67,7 @@ func (h *Host) Run(ctx context.Context, ready func()) error {
 		case <-h.abort:
 		}
 	}
+	h.state.Store(ptr("it is stopping"))
 	for i := started - 1; i >= 0; i-- {
 		if stopErr := h.stop(h.runners[i]); err == nil {
 			err = stopErr

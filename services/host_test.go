@@ -212,6 +212,36 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// A Host is ready while all its services are, and not while one drains.
+func TestHostReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := host(nil, &script{name: "location"}, &script{name: "edgeport", startup: 2 * time.Second, drain: 2 * time.Second})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- h.Run(ctx, func() {}) }()
+		begin := time.Now()
+		for _, tt := range []struct {
+			at   time.Duration
+			want string
+		}{
+			{time.Second, "it is starting"},
+			{3 * time.Second, ""},
+			{59 * time.Second, ""},
+			{61 * time.Second, "it is stopping"},
+			{63 * time.Second, "it is stopping"},
+		} {
+			time.Sleep(tt.at - time.Since(begin))
+			if got := text(h.Ready()); got != tt.want {
+				t.Errorf("Ready() after %v = %q, want %q", tt.at, got, tt.want)
+			}
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
 // A second signal does not wait for anybody.
 func TestHostAbort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

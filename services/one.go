@@ -58,6 +58,7 @@ func RunOne(ctx context.Context, o Options) error {
 		return err
 	}
 	defer o.shutdown(tel)
+	host := c.newHost(true, tel, o)
 	cfg := bus.Config{URL: c.Bus.Spec.URL, Name: "one-" + c.EdgePort.Ref, Local: c.Bus.Spec.Local}
 	if cfg.URL == "" {
 		server, err := embed.Start(embed.Config{Listen: c.Bus.Spec.Listen, StoreDir: c.Bus.Spec.StoreDir, Name: "routr-one", Log: tel.Log})
@@ -75,7 +76,6 @@ func RunOne(ctx context.Context, o Options) error {
 
 	// In the order in which they need each other; they stop in reverse, so the EdgePort takes no request that nobody
 	// behind it would answer.
-	host := NewHost(tel.Log, stopTime, o.Abort)
 	var edge *edgeport.EdgePort
 	for _, kind := range []string{"location", "processor", "dispatcher", "edgeport"} {
 		runner, err := newRunner(kind, c, resources, conn, tel)
@@ -172,7 +172,7 @@ func (s screen) print(w io.Writer, r connect.Resources) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	b.WriteString("routr is ready. Ctrl-C stops it.\n\n")
+	b.WriteString("routr is ready. Ctrl-C stops it when no call is being set up, a second one at once.\n\n")
 	line("SIP", "%s", strings.Join(s.points, "  "))
 	for _, d := range r.Domains {
 		line("Domain", "%s", d.Spec.Context.DomainURI)

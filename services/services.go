@@ -43,7 +43,7 @@ type Options struct {
 
 const (
 	connectTime = 15 * time.Second // for the bus to answer when a service starts
-	stopTime    = 10 * time.Second // for each service to finish what it has
+	stopTime    = 10 * time.Second // for each service to finish what it has, beside the time that an EdgePort drains
 )
 
 // RunService runs one service until ctx ends. kind is edgeport, dispatcher, processor or location. The error says, in
@@ -59,6 +59,7 @@ func RunService(ctx context.Context, kind string, o Options) error {
 		return err
 	}
 	defer o.shutdown(tel)
+	host := c.newHost(kind == "edgeport", tel, o)
 	conn, err := connectBus(ctx, bus.Config{URL: o.NATS, Name: kind + "-" + c.ref(kind), Local: true}, tel)
 	if err != nil {
 		return err
@@ -68,9 +69,19 @@ func RunService(ctx context.Context, kind string, o Options) error {
 	if err != nil {
 		return err
 	}
-	host := NewHost(tel.Log, stopTime, o.Abort)
 	host.Add(kind, runner)
 	return host.Run(ctx, func() { tel.Log.Info("ready", "bus", o.NATS) })
+}
+
+// newHost makes the Host of the services, and readiness depend on it, before anything that can take long.
+func (c *Configs) newHost(edge bool, tel *telemetry.Telemetry, o Options) *Host {
+	limit := stopTime
+	if edge {
+		limit += time.Duration(c.EdgePort.Spec.DrainTime) * time.Second
+	}
+	host := NewHost(tel.Log, limit, o.Abort)
+	tel.Check("services", host.Ready)
+	return host
 }
 
 // newRunner makes a service: the kinds there are.
@@ -78,11 +89,12 @@ func newRunner(kind string, c Configs, resources connect.Resources, conn *bus.Co
 	switch kind {
 	case "edgeport":
 		e, err := edgeport.New(*c.EdgePort, conn, tel.Log, tel.Meter)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			tel.Check("edgeport", e.Ready)
+			tel.Check("listeners", e.Check)
+			tel.CheckAlive("edgeport", e.Alive)
 		}
-		tel.Check("listeners", e.Check)
-		return e, nil
+		return e, err
 	case "dispatcher":
 		return dispatcher.New(*c.Dispatcher, conn, tel.Log, tel.Meter)
 	case "processor":
@@ -162,6 +174,7 @@ func RunNATS(ctx context.Context, listen string, o Options) error {
 		return err
 	}
 	defer server.Shutdown()
+	tel.Check("nats", func() error { return nil }) // it answers, and does not go away before the process
 	tel.Log.Info("ready", "kind", "nats", "url", server.URL())
 	select {
 	case <-ctx.Done():

@@ -40,11 +40,12 @@ type Metadata struct {
 type Spec struct {
 	// Address of the interface to listen on, IPv4 or IPv6, where a transport does not name its own.
 	BindAddr string `json:"bindAddr,omitempty" jsonschema:"default=0.0.0.0"`
-	// Addresses or host names under which clients outside the local networks reach this EdgePort; the first one is
-	// advertised.
+	// Addresses or host names under which clients outside the local networks reach this EdgePort. The first one is
+	// advertised, to clients over IPv6 the first that is a name or an IPv6 address, to those over IPv4 likewise.
 	ExternalAddrs []string `json:"externalAddrs,omitempty" jsonschema:"uniqueItems=true"`
-	// Networks considered to be local, as address/bits or a single address. The address is this EdgePort's own there
-	// and is advertised to clients in that network.
+	// Networks considered to be local, as address/bits or a single address, such as 10.0.0.0/8. A client there is told the
+	// address that it has sent to, or, if this one has host bits as in 192.168.1.2/24, that address, as the EdgePort's
+	// own in the network. If absent, only this machine is local.
 	Localnets []string `json:"localnets,omitempty" jsonschema:"uniqueItems=true"`
 	// SIP methods that are taken, case-sensitive (RFC 3261 7.1). ACK, CANCEL and BYE belong to INVITE and come with it.
 	Methods []string `json:"methods,omitempty" jsonschema:"uniqueItems=true,minItems=1"`
@@ -62,6 +63,10 @@ type Spec struct {
 	// How a request gets to a phone that registered at another EdgePort: bus hands it over on the bus, sip sends it to one
 	// of the addresses where that EdgePort listens. Both have to have the same keys.
 	Peering string `json:"peering,omitempty" jsonschema:"enum=bus,enum=sip,default=bus"`
+	// How long calls that are being set up, and other requests under way, may take to end when the EdgePort stops, in
+	// seconds; 0 waits for nothing. Calls that stand are not waited for: those over udp survive a restart, those on a
+	// connection end with it.
+	DrainTime int `json:"drainTime,omitempty" jsonschema:"minimum=0,maximum=86400,default=25"`
 	// The Message Dispatcher.
 	Processor Processor `json:"processor,omitzero"`
 }
@@ -71,6 +76,9 @@ const (
 	PeerByBus = "bus"
 	PeerBySIP = "sip"
 )
+
+// maxDrainTime is a day: longer than any call that a person waits for.
+const maxDrainTime = 86400
 
 // Actions for a request whose method is not taken.
 const (
@@ -138,6 +146,9 @@ func Default() Config {
 			UnknownMethodAction: Respond,
 			Peering:             PeerByBus,
 			Transport:           []Transport{{Protocol: "udp", Port: 5060}, {Protocol: "tcp", Port: 5060}},
+			// Half a minute is what Kubernetes and others give a process between SIGTERM and SIGKILL; the farewells to
+			// connections come after this.
+			DrainTime: 25,
 		},
 	}
 }
@@ -173,6 +184,9 @@ func (c Config) Validate() error {
 		for _, err := range c.Spec.checkTransport(i, t) {
 			wrong("spec.transport[%d].%w", i, err)
 		}
+	}
+	if t := c.Spec.DrainTime; t < 0 || t > maxDrainTime {
+		wrong("spec.drainTime: %d is out of range, want 0 to %d seconds", t, maxDrainTime)
 	}
 	if _, err := bus.ParseAddr(c.Spec.Processor.Addr); err != nil {
 		wrong("spec.processor.addr: %w", err)

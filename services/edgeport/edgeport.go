@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"go.opentelemetry.io/otel/metric"
 
@@ -30,9 +29,6 @@ import (
 // routeKeys is the name of the keys that sign Record-Routes, shared by all EdgePorts of a bus.
 const routeKeys = "route"
 
-// drainTime is how long requests that wait for a decision may take when the EdgePort stops.
-const drainTime = 5 * time.Second
-
 // EdgePort is one EdgePort.
 type EdgePort struct {
 	cfg       Config
@@ -46,6 +42,7 @@ type EdgePort struct {
 	limits    message.Limits
 	protocols []transport.Protocol // in which it sends requests on its own: those that it listens on, but for WebSocket
 	dns       []string             // servers to ask, as address:port; none: the system's
+	life      life
 	counts    counts
 }
 
@@ -94,8 +91,7 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 	return e, nil
 }
 
-// Run listens, calls ready, and serves until ctx ends; then it accepts no connection more, and waits for the requests that
-// wait for a decision.
+// Run listens, calls ready, and serves until ctx ends; then it drains (see drain.go), and ends its connections.
 func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -138,13 +134,18 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	served := make(chan error, 1)
 	wait.Go(func() { served <- e.transport.Serve(running) })
 	e.log.Info("edgeport listens", "on", e.Points())
-	ready()
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-		e.transport.Drain()
-		e.proxy.Drain(drainTime)
+	e.life.set(Serving)
+	hush, err := e.listenToOperators()
+	if err == nil {
+		ready()
+		select {
+		case err = <-served:
+		case <-ctx.Done():
+			e.finish()
+		}
+		hush()
 	}
+	e.life.set(Stopping)
 	stop()
 	wait.Wait()
 	return err

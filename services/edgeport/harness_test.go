@@ -38,6 +38,9 @@ type system struct {
 	tls  string
 	ws   string
 	wss  string
+
+	stop  func()        // tells the EdgePort to end
+	ended chan struct{} // closed when it has
 }
 
 // decider answers what the EdgePort dispatches.
@@ -46,15 +49,27 @@ type decider func(r *bus.Request, req *processorpb.MessageRequest)
 // start runs an EdgePort on 127.0.0.1. decide may be nil: nobody serves then.
 func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *system {
 	t.Helper()
-	return startTimed(t, conn, decide, change, transaction.DefaultTimers())
+	return startWith(t, conn, decide, change, slog.DiscardHandler, transaction.DefaultTimers())
 }
 
 // startTimed is start with other timers.
 func startTimed(t *testing.T, conn *bus.Conn, decide decider, change func(*Config), timers transaction.Timers) *system {
 	t.Helper()
+	return startWith(t, conn, decide, change, slog.DiscardHandler, timers)
+}
+
+// startLogging is start with a log.
+func startLogging(t *testing.T, conn *bus.Conn, decide decider, change func(*Config), log slog.Handler) *system {
+	t.Helper()
+	return startWith(t, conn, decide, change, log, transaction.DefaultTimers())
+}
+
+func startWith(t *testing.T, conn *bus.Conn, decide decider, change func(*Config), log slog.Handler, timers transaction.Timers) *system {
+	t.Helper()
 	cfg := Default()
 	cfg.Ref = "edge-under-test"
 	cfg.Spec.BindAddr = "127.0.0.1"
+	cfg.Spec.DrainTime = 0 // what a test leaves behind is not waited for
 	cfg.Spec.Transport = []Transport{{Protocol: "udp"}, {Protocol: "tcp"}}
 	if change != nil {
 		change(&cfg)
@@ -62,15 +77,18 @@ func startTimed(t *testing.T, conn *bus.Conn, decide decider, change func(*Confi
 	if decide != nil {
 		serve(t, conn, decide)
 	}
-	edge, err := New(cfg, conn, slog.New(slog.DiscardHandler), noop.Meter{})
+	edge, err := New(cfg, conn, slog.New(log), noop.Meter{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	edge.dns = []string{nameServer(t)}
 	ctx, cancel := context.WithCancel(context.Background())
 	edge.timers = timers
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- edge.Run(ctx, func() { close(ready) }) }()
+	ready, ended, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- edge.Run(ctx, func() { close(ready) })
+		close(ended)
+	}()
 	select {
 	case <-ready:
 	case err := <-done:
@@ -82,7 +100,7 @@ func startTimed(t *testing.T, conn *bus.Conn, decide decider, change func(*Confi
 			t.Errorf("Run = %v", err)
 		}
 	})
-	s := &system{t: t, edge: edge, conn: conn}
+	s := &system{t: t, edge: edge, conn: conn, stop: cancel, ended: ended}
 	for _, p := range edge.Points() {
 		protocol, addr, _ := strings.Cut(p, ":")
 		switch protocol {

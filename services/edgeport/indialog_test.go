@@ -20,8 +20,8 @@ type dialog struct {
 	route      string           // of both: where they speak the same transport there is one Record-Route
 }
 
-// ring starts a call that rings at bob's, over UDP or over TCP for both. Its 180 has formed an early dialog.
-func ring(t *testing.T, conn *bus.Conn, bob *client) *dialog {
+// earlyDialog starts a call that rings at bob's, over UDP or over TCP for both. Its 180 has formed an early dialog.
+func earlyDialog(t *testing.T, conn *bus.Conn, bob *client) *dialog {
 	t.Helper()
 	d := &dialog{bob: bob}
 	dispatched := false
@@ -96,7 +96,7 @@ func TestP58InDialog(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		for name, bob := range map[string]func(*testing.T) *client{"UDP": udpClient, "TCP": tcpServer} {
 			t.Run(name, func(t *testing.T) {
-				d := ring(t, conn, bob(t))
+				d := earlyDialog(t, conn, bob(t))
 				d.answer()
 				d.fromAlice("ACK", "z9hG4bKack")
 				d.bob.want("ACK")
@@ -111,7 +111,7 @@ func TestP59EarlyDialog(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		for name, bob := range map[string]func(*testing.T) *client{"UDP": udpClient, "TCP": tcpServer} {
 			t.Run(name, func(t *testing.T) {
-				d := ring(t, conn, bob(t))
+				d := earlyDialog(t, conn, bob(t))
 				d.exchange(t, "PRACK", "UPDATE", "INFO")
 				d.answer()
 			})
@@ -125,7 +125,7 @@ func TestP32P33LostAck(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		for name, bob := range map[string]func(*testing.T) *client{"UDP": udpClient, "TCP": tcpServer} {
 			t.Run(name, func(t *testing.T) {
-				d := ring(t, conn, bob(t))
+				d := earlyDialog(t, conn, bob(t))
 				for range 3 { // whose ACKs are lost
 					d.answer()
 				}

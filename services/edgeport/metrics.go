@@ -53,6 +53,7 @@ func (e *EdgePort) observe(names *resolver.Counts) error {
 		{requests, attr("result", "in_dialog"), &own.InDialog},
 		{requests, attr("result", "unavailable"), &own.Unavailable},
 		{events, attr("event", "via_mended"), &own.Mended},
+		{requests, attr("result", "drained"), &own.Drained},
 		{requests, attr("result", "stray_ack"), &own.StrayAcks},
 		{events, attr("event", "retransmitted"), &tx.Retransmitted},
 		{events, attr("event", "absorbed"), &tx.Absorbed},

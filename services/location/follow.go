@@ -23,18 +23,31 @@ func (k *kv) run(ctx context.Context, ready func()) {
 	}()
 	defer func() { <-swept }()
 
-	const slowest = 5 * time.Second
-	wait := 50 * time.Millisecond
+	const fastest, slowest = 50 * time.Millisecond, 5 * time.Second
+	wait, lost := fastest, false
 	for {
+		var since time.Time // when the copy was complete; zero: it was not
 		err := k.follow(ctx, func() {
-			wait = 50 * time.Millisecond
+			since = time.Now()
+			if lost {
+				k.log.Info("the bucket of bindings is followed again")
+			}
+			lost = false
 			ready()
 		})
 		k.live.Store(false)
 		if ctx.Err() != nil {
 			return
 		}
-		k.log.Warn("bindings are read from the leader until the bucket is followed again", "error", err)
+		if !lost { // once an outage, not once an attempt
+			k.log.Warn("bindings are read from the leader until the bucket is followed again", "error", err)
+		} else {
+			k.log.Debug("the bucket of bindings cannot be followed yet", "error", err)
+		}
+		lost = true
+		if !since.IsZero() && time.Since(since) > slowest { // what breaks at once again is not tried at once again
+			wait = fastest
+		}
 		select {
 		case <-time.After(wait):
 			wait = min(2*wait, slowest)

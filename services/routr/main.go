@@ -42,6 +42,7 @@ func commands() []command {
 		{"location", "", "a Location Service: where everyone is", service("location")},
 		{"nats", "", "a NATS server with JetStream, for the services above", natsServer},
 		{"tap", "[SUBJECT]", "print what crosses the bus, decoded", tap},
+		{"drain", "REF", "let an EdgePort take no new requests, and wait until none is under way", drain},
 		{"check", "FILE...", "validate configuration and resource files", check},
 		{"schema", "KIND", "print the JSON Schema of a kind of file", schema},
 		{"health", "[URL]", "ask a service whether it is ready; exit code 0 if it is", health},

@@ -106,8 +106,8 @@ func (p *Proxy) Request(tx *transaction.Server, req *message.Message) {
 		p.follow(rc, route)
 	case tx.Flow().Protocol() == transport.Bus && !route.signed:
 		tx.Respond(403, "", nil, nil) // of another version, or with other keys
-	case p.draining.Load():
-		tx.Respond(503, "", retryAfter(req.CallID()), nil)
+	case p.draining.Load() && len(req.ToTag()) == 0:
+		p.refuseNew(tx)
 	default:
 		p.counts.Dispatched.Add(1)
 		p.dispatch(rc)

@@ -21,12 +21,10 @@ func (p *Proxy) dispatch(rc *responseContext) {
 	req := tx.Request()
 	flow := tx.Flow()
 	request := sipconv.Request(req, &p.cfg.Edge, flow.Remote(), transportOf(flow.Protocol()), flowID(flow))
-	p.pending.Add(1)
 	subject := bus.SubjectDispatch(string(req.MethodText()))
 	tx.After(func() {
 		p.conn.Call(context.Background(), subject, bus.Value(request), time.Now().Add(dispatchTimeout), func(reply bus.Reply, err error) {
 			tx.Do(func() { p.decided(rc, request, reply, err) })
-			p.pending.Add(-1)
 		})
 	})
 }

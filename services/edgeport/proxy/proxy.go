@@ -21,7 +21,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/routr-fabric/routr/bus"
 	"github.com/routr-fabric/routr/services/edgeport/message"
@@ -35,7 +34,7 @@ import (
 type Config struct {
 	Methods       []string // acceptable SIP methods; with INVITE come ACK, BYE and CANCEL
 	Respond       bool     // answer an unknown method with 405, instead of discarding it
-	ExternalAddrs []string // what the world outside Localnets reaches us by; the first is advertised
+	ExternalAddrs []string // what the world outside Localnets reaches us by
 	Localnets     []netip.Prefix
 	PeerBySIP     bool         // hand requests to other EdgePorts by SIP, and not by the bus
 	Edge          sipconv.Edge // what every MessageRequest is stamped with
@@ -62,7 +61,7 @@ type Proxy struct {
 	own       []netip.AddrPort // what points stand for: every address of ours, with those that localnets gives us
 	log       *slog.Logger
 	draining  atomic.Bool
-	pending   atomic.Int64 // requests that wait for a decision
+	external  externals
 	counts    Counts
 }
 
@@ -71,6 +70,7 @@ type Counts struct {
 	Refused     atomic.Int64 // requests answered without a transaction: 405, 416, 420, 483
 	Looped      atomic.Int64 // requests that had been here before, unchanged: 482
 	Discarded   atomic.Int64 // requests of an unknown method, dropped
+	Drained     atomic.Int64 // new requests refused while draining
 	StrayAcks   atomic.Int64 // ACKs that belong to no dialog of ours, dropped
 	Dispatched  atomic.Int64 // requests that were decided on the bus
 	InDialog    atomic.Int64 // requests that were routed by a signed Route
@@ -87,7 +87,7 @@ type scratch struct {
 
 // New makes a proxy that sends by tr, which must not deliver messages to it before Listening was called.
 func New(cfg Config, conn *bus.Conn, keys *bus.Keys, tr *transport.Layer, names *resolver.Resolver, log *slog.Logger) *Proxy {
-	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, resolver: names, log: log, methods: map[string]bool{}, seed: maphash.MakeSeed()}
+	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, resolver: names, log: log, methods: map[string]bool{}, seed: maphash.MakeSeed(), external: parseExternals(cfg.ExternalAddrs)}
 	p.peers.known = make(map[string]*transport.Peer)
 	allow := slices.Clone(cfg.Methods)
 	if slices.Contains(allow, "INVITE") { // and what a call cannot be without
@@ -141,17 +141,6 @@ func ownAddrs(addr netip.AddrPort) []netip.AddrPort {
 // Run drives the timers until ctx ends.
 func (p *Proxy) Run(ctx context.Context) { p.layer.Run(ctx) }
 
-// Drain refuses requests outside a dialog with 503 from now on, and returns when every request that waits for a
-// decision has one, or after limit. What is routed by a signed Route goes on.
-func (p *Proxy) Drain(limit time.Duration) {
-	p.draining.Store(true)
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for end := time.Now().Add(limit); p.pending.Load() > 0 && time.Now().Before(end); {
-		<-ticker.C
-	}
-}
-
 // Counts are the proxy's totals.
 func (p *Proxy) Counts() *Counts { return &p.counts }
 
@@ -195,7 +184,7 @@ func (p *Proxy) refuse(flow transport.Flow, m *message.Message) bool {
 	case !knownScheme(m.RequestURI()): // 16.3 step 2
 		p.answer(flow, m, 416)
 	case p.isOptionsForUs(flow, m): // before step 3: a Max-Forwards of 0 is how traceroute asks
-		p.answer(flow, m, 200, message.Field{Name: "Allow", Value: p.allow}, message.Field{Name: "Accept", Value: "application/sdp"})
+		p.answerOptions(flow, m)
 	case exhausted(m): // step 3
 		p.answer(flow, m, 483)
 	case m.Count(message.KindProxyRequire) > 0: // step 5: we support no option that a proxy must understand
@@ -232,16 +221,6 @@ func knownScheme(uri []byte) bool {
 	return false
 }
 
-// isOptionsForUs says whether m asks this very server what it can do (RFC 3261 11): a Request-URI without a user whose
-// host is an address of ours. OPTIONS to a domain is dispatched like any other request.
-func (p *Proxy) isOptionsForUs(flow transport.Flow, m *message.Message) bool {
-	if m.Method() != message.OPTIONS {
-		return false
-	}
-	uri, err := message.ParseURI(m.RequestURI())
-	return err == nil && len(uri.User) == 0 && p.isUs(flow, &uri)
-}
-
 // isUs says whether a URI names this EdgePort by address: one that it listens on, the one that the request came to, or
 // an external one.
 func (p *Proxy) isUs(flow transport.Flow, uri *message.URI) bool {
@@ -250,8 +229,8 @@ func (p *Proxy) isUs(flow transport.Flow, uri *message.URI) bool {
 		port = defaultPort(flow.Protocol())
 	}
 	addr, err := netip.ParseAddr(hostText(uri.Host))
-	if err != nil {
-		return p.isExternal(string(uri.Host)) && p.listensOn(netip.Addr{}, port)
+	if err != nil { // a name without a port may have led here by SRV, whatever ours is
+		return p.external.hasName(string(uri.Host)) && (uri.Port == 0 || p.listensOn(netip.Addr{}, port))
 	}
 	if flow.Local() == netip.AddrPortFrom(addr, port) {
 		return true
@@ -261,22 +240,13 @@ func (p *Proxy) isUs(flow transport.Flow, uri *message.URI) bool {
 
 // isOurs says whether what is sent to addr comes to us.
 func (p *Proxy) isOurs(addr netip.AddrPort) bool {
-	return p.listensOn(addr.Addr(), addr.Port()) || p.isExternal(addr.Addr().String()) && p.listensOn(netip.Addr{}, addr.Port())
+	return p.listensOn(addr.Addr(), addr.Port()) || p.external.hasAddr(addr.Addr()) && p.listensOn(netip.Addr{}, addr.Port())
 }
 
 // listensOn says whether one of our sockets has that port and that address; an invalid address stands for any.
 func (p *Proxy) listensOn(addr netip.Addr, port uint16) bool {
 	for _, own := range p.own {
 		if own.Port() == port && (!addr.IsValid() || own.Addr() == addr) {
-			return true
-		}
-	}
-	return false
-}
-
-func (p *Proxy) isExternal(host string) bool {
-	for _, e := range p.cfg.ExternalAddrs {
-		if strings.EqualFold(e, host) {
 			return true
 		}
 	}
@@ -296,8 +266,8 @@ func (p *Proxy) advertised(flow transport.Flow) (host string, port uint16) {
 			return host, port
 		}
 	}
-	if len(p.cfg.ExternalAddrs) > 0 && !remote.IsLoopback() {
-		return p.cfg.ExternalAddrs[0], port
+	if e := p.external.of(remote); e != "" && !remote.IsLoopback() {
+		return e, port
 	}
 	return host, port
 }

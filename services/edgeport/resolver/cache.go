@@ -13,7 +13,7 @@ const (
 	ttlMost       = time.Hour
 	negativeMost  = 30 * time.Second
 	failureTime   = time.Second // RFC 9520 3.2
-	staleTime     = time.Minute // beyond its time, while the servers do not answer (RFC 8767)
+	staleTime     = time.Hour   // beyond its time, while the servers do not answer (RFC 8767): addresses of SIP servers seldom move
 	staleInterval = 5 * time.Second
 )
 

@@ -289,7 +289,7 @@ func (h *health) unanswered(began, now time.Time, err error) {
 		return
 	}
 	if !h.gone {
-		h.log.Warn("DNS does not answer; names known before are used for up to a minute beyond their time", "err", err)
+		h.log.Warn("DNS does not answer; names known before are used for up to an hour beyond their time", "err", err)
 	}
 	h.gone, h.next = true, now.Add(staleInterval)
 }

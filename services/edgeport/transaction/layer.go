@@ -77,6 +77,7 @@ type Layer struct {
 	// Timers in ticks of the wheel.
 	t1, t2, t4, t64, tC uint64
 
+	looked atomic.Uint64 // the tick at which Run has been through all shards
 	counts Counts
 }
 
@@ -136,6 +137,7 @@ func (l *Layer) Run(ctx context.Context) {
 				s.wheel.advance(now)
 				s.unlock()
 			}
+			l.looked.Store(now)
 		}
 	}
 }

@@ -38,7 +38,7 @@ type server struct {
 }
 
 // listen opens addr and serves on it until shutdown.
-func listen(ctx context.Context, addr string, c *checks, registry *prometheus.Registry, log *slog.Logger) (*server, error) {
+func listen(ctx context.Context, addr string, alive, ready *checks, registry *prometheus.Registry, log *slog.Logger) (*server, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -48,8 +48,8 @@ func listen(ctx context.Context, addr string, c *checks, registry *prometheus.Re
 		return nil, fmt.Errorf("listen http %s: %w", addr, err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, status{Status: "ok"}) })
-	mux.Handle("GET /readyz", c)
+	mux.Handle("GET /healthz", alive.handler("ok", "not ok"))
+	mux.Handle("GET /readyz", ready.handler("ready", "not ready"))
 	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry,
 		promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes})))
 	if ip := l.Addr().(*net.TCPAddr).IP; ip.IsLoopback() { // a profile shows memory and slows the process: local eyes only
@@ -87,8 +87,9 @@ func (s *server) shutdown(ctx context.Context) error {
 	return err
 }
 
-// checks are the conditions of readiness, by name.
+// checks are conditions, by name.
 type checks struct {
+	needed bool // without any the answer is no
 	mu     sync.Mutex
 	byName map[string]func() error
 }
@@ -108,22 +109,27 @@ type status struct {
 	Failed map[string]string `json:"failed,omitempty"` // the sentence of each failing check
 }
 
-// ServeHTTP answers /readyz: 200 when every check passes, else 503 with what the failing ones say.
-func (c *checks) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	c.mu.Lock()
-	run := maps.Clone(c.byName)
-	c.mu.Unlock()
-	failed := make(map[string]string)
-	for name, check := range run {
-		if err := check(); err != nil {
-			failed[name] = err.Error()
+// handler answers 200 when every check passes, else 503 with what the failing ones say.
+func (c *checks) handler(good, bad string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		c.mu.Lock()
+		run := maps.Clone(c.byName)
+		c.mu.Unlock()
+		failed := make(map[string]string)
+		if c.needed && len(run) == 0 {
+			failed["process"] = "it is starting"
 		}
+		for name, check := range run {
+			if err := check(); err != nil {
+				failed[name] = err.Error()
+			}
+		}
+		if len(failed) > 0 {
+			answer(w, http.StatusServiceUnavailable, status{Status: bad, Failed: failed})
+			return
+		}
+		answer(w, http.StatusOK, status{Status: good})
 	}
-	if len(failed) > 0 {
-		answer(w, http.StatusServiceUnavailable, status{Status: "not ready", Failed: failed})
-		return
-	}
-	answer(w, http.StatusOK, status{Status: "ready"})
 }
 
 func answer(w http.ResponseWriter, code int, s status) {

@@ -52,7 +52,8 @@ type Telemetry struct {
 	metrics *sdkmetric.MeterProvider
 	traces  *sdktrace.TracerProvider
 	server  *server
-	checks  checks
+	alive   checks
+	ready   checks
 }
 
 const scope = "github.com/routr-fabric/routr"
@@ -64,7 +65,7 @@ func New(ctx context.Context, cfg Config, w io.Writer) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Telemetry{Log: log, Propagator: propagation.TraceContext{}}
+	t := &Telemetry{Log: log, Propagator: propagation.TraceContext{}, ready: checks{needed: true}}
 	res := resource.NewSchemaless(
 		attribute.String("service.name", "routr-"+cfg.Service),
 		attribute.String("service.instance.id", cfg.Ref),
@@ -86,16 +87,19 @@ func New(ctx context.Context, cfg Config, w io.Writer) (*Telemetry, error) {
 		t.Tracer = t.traces.Tracer(scope)
 	}
 	if cfg.HTTPAddr != "" {
-		if t.server, err = listen(ctx, cfg.HTTPAddr, &t.checks, registry, log); err != nil {
+		if t.server, err = listen(ctx, cfg.HTTPAddr, &t.alive, &t.ready, registry, log); err != nil {
 			return nil, errors.Join(err, t.Shutdown(ctx))
 		}
 	}
 	return t, nil
 }
 
-// Check adds a condition of /readyz: check returns nil, or a sentence for the operator. It must return at once and be
+// Check adds a condition of /readyz, which says no before there is one: check returns nil, or a sentence for the operator. It must return at once and be
 // safe for concurrent use. A second check of the same name replaces the first.
-func (t *Telemetry) Check(name string, check func() error) { t.checks.add(name, check) }
+func (t *Telemetry) Check(name string, check func() error) { t.ready.add(name, check) }
+
+// CheckAlive adds a condition of /healthz, which says whether the process has to be started anew. Otherwise it is as Check.
+func (t *Telemetry) CheckAlive(name string, check func() error) { t.alive.add(name, check) }
 
 // Addr is where the HTTP server listens, nil without one.
 func (t *Telemetry) Addr() net.Addr {

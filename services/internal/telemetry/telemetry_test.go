@@ -90,27 +90,31 @@ func TestNoServerNoTracer(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	tel := start(t, Config{HTTPAddr: "127.0.0.1:0"})
-	var busErr, storeErr error
+	var busErr, storeErr, timersErr error
+	tel.CheckAlive("timers", func() error { return timersErr })
 	tel.Check("bus", func() error { return busErr })
 	tel.Check("store", func() error { return storeErr })
 	lost, full := errors.New("no server since 10:00"), errors.New("the disk is full")
+	stuck := errors.New("they stand still")
 	tests := []struct {
 		name       string
 		path       string
 		bus, store error
+		timers     error
 		code       int
 		want       status
 	}{
-		{"alive", "/healthz", nil, nil, 200, status{Status: "ok"}},
-		{"ready", "/readyz", nil, nil, 200, status{Status: "ready"}},
-		{"one fails", "/readyz", lost, nil, 503, status{Status: "not ready", Failed: map[string]string{"bus": lost.Error()}}},
-		{"both fail", "/readyz", lost, full, 503, status{Status: "not ready", Failed: map[string]string{"bus": lost.Error(), "store": full.Error()}}},
-		{"alive without a bus", "/healthz", lost, full, 200, status{Status: "ok"}},
-		{"ready again", "/readyz", nil, nil, 200, status{Status: "ready"}},
+		{"alive", "/healthz", nil, nil, nil, 200, status{Status: "ok"}},
+		{"ready", "/readyz", nil, nil, nil, 200, status{Status: "ready"}},
+		{"one fails", "/readyz", lost, nil, nil, 503, status{Status: "not ready", Failed: map[string]string{"bus": lost.Error()}}},
+		{"both fail", "/readyz", lost, full, nil, 503, status{Status: "not ready", Failed: map[string]string{"bus": lost.Error(), "store": full.Error()}}},
+		{"alive without a bus", "/healthz", lost, full, nil, 200, status{Status: "ok"}},
+		{"stuck", "/healthz", nil, nil, stuck, 503, status{Status: "not ok", Failed: map[string]string{"timers": stuck.Error()}}},
+		{"ready again", "/readyz", nil, nil, nil, 200, status{Status: "ready"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			busErr, storeErr = tt.bus, tt.store
+			busErr, storeErr, timersErr = tt.bus, tt.store, tt.timers
 			code, body := get(t, tel, tt.path)
 			if code != tt.code {
 				t.Errorf("GET %s = %d, want %d", tt.path, code, tt.code)
@@ -123,6 +127,17 @@ func TestHealth(t *testing.T) {
 				t.Errorf("GET %s differs (-want +got):\n%s", tt.path, diff)
 			}
 		})
+	}
+}
+
+// Who has not got so far as to name what readiness depends on is not ready, but alive.
+func TestStarting(t *testing.T) {
+	tel := start(t, Config{HTTPAddr: "127.0.0.1:0"})
+	if code, body := get(t, tel, "/readyz"); code != 503 || !strings.Contains(body, "it is starting") {
+		t.Errorf("GET /readyz = %d %s, want 503 and that it is starting", code, body)
+	}
+	if code, body := get(t, tel, "/healthz"); code != 200 {
+		t.Errorf("GET /healthz = %d %s, want 200", code, body)
 	}
 }
 
