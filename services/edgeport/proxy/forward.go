@@ -218,8 +218,7 @@ func (p *Proxy) send(b *branch, to address, c copyOf) (status int) {
 	p.write(s, c)
 	if tcp, ok := p.stream(to, flow, len(s.buf)); ok {
 		b.datagram = &asDatagram{to, c}
-		c.to, flow = tcp, tcp
-		if c.record {
+		if c.to, flow = tcp, tcp; c.record {
 			c.token = dialogToken(&c, to)
 		}
 		p.write(s, c)
