@@ -121,7 +121,9 @@ func (a *applier) remove(name string) {
 }
 
 func (a *applier) add(x *sipmessagepb.Extension) {
-	if a.mayChange(x.GetName()) {
+	if message.KindOf(x.GetName()) == message.KindMaxBreadth { // every copy gets one, and two make it malformed
+		a.check(fmt.Errorf("add header %s: it is the EdgePort's", x.Name))
+	} else if a.mayChange(x.GetName()) {
 		a.e.AppendHeader(x.Name, []byte(x.Value))
 	}
 }

@@ -296,11 +296,12 @@ func TestApplyTargets(t *testing.T) {
 		Message:       &sipmessagepb.SIPMessage{}, // no message: it does not say that all headers are gone
 		Targets:       []*processorpb.Target{{Uri: "sip:x"}},
 		RemoveHeaders: []string{"X-CUSTOM", "k", "Authorization", "Via", "X-Absent"},
-		AddHeaders:    []*sipmessagepb.Extension{{Name: "X-A", Value: "1"}, {Name: "CSeq", Value: "9 INVITE"}, {Name: "X B", Value: "2"}},
+		AddHeaders:    []*sipmessagepb.Extension{{Name: "X-A", Value: "1"}, {Name: "CSeq", Value: "9 INVITE"}, {Name: "X B", Value: "2"}, {Name: "max-breadth", Value: "9"}},
 	})
 	want := `change header Via: it is the EdgePort's
 change header CSeq: it is the EdgePort's
-change header "X B": the name is no token`
+change header "X B": the name is no token
+add header max-breadth: it is the EdgePort's`
 	if err == nil || err.Error() != want {
 		t.Errorf("Apply = %v, want\n%s", err, want)
 	}
