@@ -129,7 +129,9 @@ func TestP44SilentTargets(t *testing.T) {
 		alice.want("SIP/2.0 100")
 		first := desk.want("INVITE")
 		mobile.want("INVITE")
-		if again := desk.want("INVITE"); string(again.Bytes()) != string(first.Bytes()) {
+		if again, err := desk.read(patience); err != nil {
+			t.Errorf("the INVITE was not sent again: %v", err)
+		} else if string(again.Bytes()) != string(first.Bytes()) {
 			t.Errorf("the INVITE was sent again as\n%s\nwant\n%s", again.Bytes(), first.Bytes())
 		}
 		alice.want("SIP/2.0 408")
