@@ -140,19 +140,19 @@ func TestF15Shutdown(t *testing.T) {
 	for _, protocol := range streams() {
 		t.Run(protocol.String(), func(t *testing.T) {
 			answer := strings.Repeat("x", 300000)
-			busy, finish := make(chan struct{}), make(chan struct{})
+			busy, finish := make(chan Flow, 1), make(chan struct{})
 			e := serve(t, on(protocol, "127.0.0.1"), func(f Flow, _ []byte) {
 				f.Send([]byte(answer), func(err error) { t.Errorf("Send() failed: %v", err) })
-				close(busy)
+				busy <- f
 				<-finish
 			})
 			p := e.phone(t)
 			p.send(t, text("a", 0))
-			wait(t, busy, "the message")
+			f := wait(t, busy, "the message")
 			p.send(t, strings.Repeat(text("unread", 900), 200))
 			var stopped sync.WaitGroup
 			stopped.Go(e.stop)
-			wait(t, e.Layer.stop, "the shutdown")
+			until(t, "the shutdown", func() bool { return f.conn.leaving.Load() == uint32(byShutdown) })
 			close(finish)
 			p.want(t, answer)
 			p.wantEnd(t, 1001)

@@ -144,7 +144,9 @@ func (s *socket) reopen() error {
 	s.datagrams.close()
 	c, err := openSocket(s.local)
 	if err == nil {
-		err = s.datagrams.attach(c)
+		if err = s.datagrams.attach(c); err != nil {
+			c.Close()
+		}
 	}
 	if err != nil {
 		return listenError(Listen{Protocol: UDP, Addr: s.local}, err)

@@ -134,7 +134,8 @@ func (l *Layer) datagramFlow(id string) (Flow, bool) {
 		return Flow{}, false
 	}
 	n, err := datagramEncoding.Decode(space[:], text[:copy(text[:], id[len(datagramPrefix):])])
-	if err != nil || n == 0 || int(space[0]) >= n {
+	// A line break between the letters is no error, but makes less of them.
+	if err != nil || n == 0 || n != datagramEncoding.DecodedLen(len(id)-len(datagramPrefix)) || int(space[0]) >= n {
 		return Flow{}, false
 	}
 	var local, remote netip.AddrPort

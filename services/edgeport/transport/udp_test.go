@@ -153,6 +153,8 @@ func TestUDPFlowID(t *testing.T) {
 		{"padded", id + "="},
 		{"other letter", "v" + id[1:]},
 		{"no base64", "u" + id[1:4] + "!" + id[5:]},
+		{"line break", id[:9] + "\n" + id[9:]},
+		{"line breaks at the end", id + "\r\n\r\n"},
 		{"endless", "u" + strings.Repeat("A", 1<<16)},
 		{"other port of ours", datagramID(netip.AddrPortFrom(local.Addr(), local.Port()^1), remote)},
 		{"other address of ours", datagramID(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), local.Port()), remote)},
@@ -182,6 +184,7 @@ func FuzzUDPFlowID(f *testing.F) {
 	f.Add(datagramID(l.sockets[0].local, netip.MustParseAddrPort("192.0.2.9:5060")))
 	f.Add(datagramID(netip.MustParseAddrPort("[fe80::1%eth0]:1"), netip.MustParseAddrPort("[::1]:2")))
 	f.Add("u")
+	f.Add("u\n" + datagramID(l.sockets[0].local, netip.MustParseAddrPort("192.0.2.9:5060"))[1:])
 	f.Fuzz(func(t *testing.T, id string) {
 		if flow, ok := l.Lookup(id); ok && flow.ID() != id {
 			t.Errorf("Lookup(%q).ID() = %q, want the same", id, flow.ID())
