@@ -32,6 +32,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if from, to, ok := strings.Cut(os.Getenv(keepAliveEnv), " "); ok {
+		fmt.Fprintln(os.Stderr, "keep alive:", keepAlive(from, to))
+		os.Exit(1)
+	}
 	code, err := testMain(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)

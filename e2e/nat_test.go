@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"fmt"
+	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -58,8 +60,8 @@ func TestNAT(t *testing.T) {
 		})
 	}
 
-	t.Run("a mapping that is used does not end", func(t *testing.T) {
-		const mapping = 10 * time.Second
+	const mapping = 6 * time.Second // and what keeps it comes ten times a second
+	t.Run("a mapping that is used does not end, by OPTIONS", func(t *testing.T) {
 		n.keeps(t, mapping)
 		outside, inside := n.outside(t), n.inside(t, "udp")
 		answer := inside.start(t, "register_keep", "", "-oocsf", scenarioFile("answer"), "-key", "expires", "600")
@@ -68,6 +70,23 @@ func TestNAT(t *testing.T) {
 			return len(kept) > 0 && kept[len(kept)-1].at.Sub(registered[0].at) > mapping+2*time.Second
 		})
 		outside.play(t, "call", inside.user)
+		answer.saw(t, 1, "INVITE ")
+	})
+
+	t.Run("a mapping that is used does not end, by CRLF", func(t *testing.T) {
+		n.keeps(t, mapping)
+		outside, inside := n.outside(t), n.inside(t, "udp")
+		inside.register(t)
+		keeper := n.home.command(os.Args[0])
+		keeper.Env = append(os.Environ(), keepAliveEnv+"="+inside.addr()+" "+inside.server)
+		p := launch(t, "the sender of CRLF", keeper)
+		p.await(t, regexp.MustCompile(fmt.Sprintf(`(?m)^kept for %v$`, mapping+2*time.Second)))
+		n.keeps(t, 120*time.Second)
+		p.await(t, regexp.MustCompile(fmt.Sprintf(`(?m)^kept for %v$`, mapping+3*time.Second))) // as long from here on
+		p.kill()
+		answer := inside.listen(t, "answer")
+		outside.play(t, "call", inside.user)
+		answer.wait(t)
 		answer.saw(t, 1, "INVITE ")
 	})
 
@@ -100,6 +119,36 @@ func TestNAT(t *testing.T) {
 			t.Errorf("%d requests came to the mapping that has ended, want none: the phone has another one", got)
 		}
 	})
+}
+
+// keepAliveEnv has the test binary do what no phone here can: send CRLFs (RFC 5626 3.5.1) over UDP. It is the address to
+// send them from, which is in another network namespace, and the one to send them to.
+const keepAliveEnv = "ROUTR_E2E_KEEP_ALIVE"
+
+// keepAlive sends a CRLF ten times a second, and tells every second, until it is killed.
+func keepAlive(from, to string) error {
+	local, err := net.ResolveUDPAddr("udp4", from)
+	if err != nil {
+		return err
+	}
+	conn, err := (&net.Dialer{LocalAddr: local}).Dial("udp4", to)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	beat := time.NewTicker(100 * time.Millisecond)
+	defer beat.Stop()
+	begin, told := time.Now(), time.Duration(0)
+	for range beat.C {
+		if _, err := conn.Write([]byte("\r\n\r\n")); err != nil {
+			return err
+		}
+		for time.Since(begin) >= told+time.Second {
+			told += time.Second
+			fmt.Println("kept for", told)
+		}
+	}
+	return nil
 }
 
 // nat is a server behind a gateway, and the way to it from behind another one.

@@ -215,7 +215,7 @@ var bodies = []struct{ kind, text string }{
 	{"application/octet-stream", everyByte()},
 	{`multipart/mixed;boundary="unique boundary"`, "preamble\r\n--unique boundary\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n\r\n--unique boundary\r\n" +
 		"Content-Type: application/isup;version=x\r\nContent-Transfer-Encoding: binary\r\n\r\n" + everyByte() + "\r\n--unique boundary--\r\nepilogue\x00"},
-	{"x-unknown/" + "a.b+c", strings.Repeat("\x00\xff\r\n", 2000)},
+	{"x-unknown/a.b+c", strings.Repeat("\x00\xff\r\n", 2000)},
 }
 
 func everyByte() string {
@@ -259,7 +259,7 @@ func (s speller) request(from *phone, method, uri, callID, branch, toTag string,
 	s.Shuffle(len(m.lines), func(i, j int) { m.lines[i], m.lines[j] = m.lines[j], m.lines[i] })
 	// Those whose order counts, each somewhere behind the one before.
 	m.scatter(s, append([]line{top}, vias...))
-	m.scatter(s, s.routes(route, ours))
+	m.scatter(s, s.spread("Route", route, ours))
 	return m
 }
 
@@ -321,19 +321,19 @@ func (s speller) vias(from *phone, branch string) (others []line, top line) {
 	return others, line{name + sent + end, name + want + end}
 }
 
-// routes are lines with the values of route; the first ours go.
-func (s speller) routes(route []string, ours int) (lines []line) {
-	for i := 0; i < len(route); {
-		n := 1 + s.IntN(len(route)-i)
-		name := s.name("Route") + s.colon()
+// spread puts values into one or more headers of a kind, of which the first few values do not arrive.
+func (s speller) spread(full string, values []string, gone int) (lines []line) {
+	for i := 0; i < len(values); {
+		n := 1 + s.IntN(len(values)-i)
+		name := s.name(full) + s.colon()
 		l := line{sent: name}
 		for j := i; j < i+n; j++ {
-			value := route[j]
+			value := values[j]
 			if j < i+n-1 {
 				value += s.sws() + "," + s.sws()
 			}
 			l.sent += value
-			if j >= ours {
+			if j >= gone {
 				if l.want == "" {
 					l.want = name
 				}
@@ -366,30 +366,6 @@ func (s speller) response(to *phone, status int, vias []string, from, callID, cs
 	}
 	m.lines = append(m.lines, s.extras()...)
 	s.Shuffle(len(m.lines), func(i, j int) { m.lines[i], m.lines[j] = m.lines[j], m.lines[i] })
-	var lines []line
-	for i := 0; i < len(vias); {
-		n := 1 + s.IntN(len(vias)-i)
-		name := s.name("Via") + s.colon()
-		l := line{sent: name}
-		for j := i; j < i+n; j++ {
-			value := vias[j]
-			if j < i+n-1 {
-				value += s.sws() + "," + s.sws()
-			}
-			l.sent += value
-			if j > 0 { // the first one is the EdgePort's
-				if l.want == "" {
-					l.want = name
-				}
-				l.want += value
-			}
-		}
-		l.sent += "\r\n"
-		if l.want != "" {
-			l.want += "\r\n"
-		}
-		lines, i = append(lines, l), i+n
-	}
-	m.scatter(s, lines)
+	m.scatter(s, s.spread("Via", vias, 1)) // the first is the EdgePort's
 	return m
 }
