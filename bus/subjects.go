@@ -57,6 +57,9 @@ const (
 	LocationRemove = "remove"
 )
 
+// SubjectFlowClosed is where the EdgePort ref says that a flow of its has ended, to the Location Service.
+func SubjectFlowClosed(ref string) string { return prefix + "flow.closed." + Token(ref) }
+
 // SubjectControl is where operators speak to services: drain, taps, bans.
 func SubjectControl(verb string) string { return prefix + "control." + verb }
 
