@@ -44,6 +44,7 @@ type EdgePort struct {
 	limits    message.Limits
 	protocols []transport.Protocol // in which it sends requests on its own: those that it listens on, but for WebSocket
 	dns       []string             // servers to ask, as address:port; none: the system's
+	flows     *flows
 	counts    counts
 }
 
@@ -55,7 +56,7 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 	if addr, err := bus.ParseAddr(cfg.Spec.Processor.Addr); err == nil && !addr.Bus() {
 		return nil, fmt.Errorf("edgeport %s: spec.processor.addr: %s would need the gRPC gateway, which is not part of this version; leave it out to use the bus", cfg.Ref, addr)
 	}
-	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits()}
+	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits(), flows: newFlows(cfg.Ref, conn)}
 	// Room for what the proxy adds: its copy of a request has to be within what can be sent, and read again.
 	e.limits.Size -= 4 << 10
 	e.limits.Headers -= 16
@@ -85,7 +86,7 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 			return nil, fmt.Errorf("edgeport %s: spec.caFile: %w", cfg.Ref, err)
 		}
 	}
-	e.transport = transport.New(tc, e.receive, func(transport.Flow) {}, log, meter)
+	e.transport = transport.New(tc, e.receive, e.closed, log, meter)
 	return e, nil
 }
 
@@ -107,7 +108,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 		Methods: spec.Methods, Respond: spec.UnknownMethodAction != Discard,
 		ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Nets(),
 		Edge:   sipconv.Edge{Ref: e.cfg.Ref, ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Localnets},
-		Timers: transaction.DefaultTimers(),
+		Timers: transaction.DefaultTimers(), Registered: e.registered,
 	}, e.conn, keys, e.transport, names, e.log)
 	if err := e.observe(&names.Counts); err != nil {
 		return err
@@ -130,6 +131,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	}
 	stop()
 	wait.Wait()
+	e.flows.drain()
 	return err
 }
 

@@ -20,6 +20,7 @@ type responseContext struct {
 	sent    *processorpb.MessageRequest
 	answer  *processorpb.MessageResponse
 	untried []*processorpb.Target // in the order in which they are tried
+	flows   []*processorpb.Target // further flows to UAs that are tried or untried (see oneFlowEach)
 
 	branches []*branch
 	first    branch // the place of the only one that most requests have
@@ -30,10 +31,11 @@ type responseContext struct {
 
 // branch is one target of a response context: a client transaction, or what is about to become one.
 type branch struct {
-	context *responseContext
-	client  *transaction.Client // nil until the request was forwarded
-	done    bool                // it has its final response, or never gets one
-	named   *named              // its next hop is a name; nil: an address
+	context  *responseContext
+	client   *transaction.Client // nil until the request was forwarded
+	done     bool                // it has its final response, or never gets one
+	named    *named              // its next hop is a name; nil: an address
+	instance string              // of the target
 }
 
 // add makes a branch.
@@ -60,7 +62,7 @@ func (rc *responseContext) pending() int {
 
 // cancel cancels every branch that is pending, and tries no more.
 func (rc *responseContext) cancel() {
-	rc.untried = nil
+	rc.untried, rc.flows = nil, nil
 	for _, b := range rc.branches {
 		if !b.done && b.client != nil {
 			b.client.Cancel()

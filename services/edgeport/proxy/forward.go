@@ -51,7 +51,7 @@ func (p *Proxy) follow(rc *responseContext, r route) {
 func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest, answer *processorpb.MessageResponse) {
 	rc.sent, rc.answer = sent, answer
 	if len(answer.Targets) > 0 {
-		rc.untried = inOrder(answer.Targets)
+		rc.untried, rc.flows = oneFlowEach(inOrder(answer.Targets))
 		p.tryNext(rc)
 		return
 	}
@@ -95,6 +95,7 @@ func (p *Proxy) tryNext(rc *responseContext) {
 
 // forwardToTarget forwards the request to one target.
 func (p *Proxy) forwardToTarget(b *branch, t *processorpb.Target) {
+	b.instance = t.Instance
 	to, err := targetAddress(t)
 	if err != nil {
 		p.failed(b, 480)
@@ -333,7 +334,7 @@ func dialogToken(c *copyOf, to address) token {
 	t := token{callerTag: tagHash(c.request.FromTag())}
 	contact, _ := c.request.Get(message.KindContact)
 	name, err := message.ParseNameAddr(contact)
-	if err != nil || !reachable(name.URI, c.from) {
+	if err != nil || !reachable(name.URI, c.from) || keepsFlow(name.URI) {
 		t.caller = hopOf(c.from)
 	}
 	if to.flow != "" && to.flow == c.to.ID() || !c.direct && !c.to.Protocol().Reliable() && !reachable([]byte(c.uri), c.to) {
@@ -349,17 +350,26 @@ func reachable(contact []byte, flow transport.Flow) bool {
 	return err == nil && to.name.Host == "" && to.protocol == transport.UDP && flow.Protocol() == transport.UDP && to.addr == flow.Remote()
 }
 
-// targetAddress is where a target is reached: on its flow while that lives, else as its URI says; without a flow at the
-// next hop that the processor names, at its Path, or as its URI says.
+// keepsFlow says whether a contact asks by ;ob for the rest of the dialog to use the flow that it came on (RFC 5626 4.3).
+func keepsFlow(contact []byte) bool {
+	uri, err := message.ParseURI(contact)
+	if err != nil {
+		return false
+	}
+	_, ob := uri.Param("ob")
+	return ob
+}
+
+// targetAddress is where a target is reached: on its flow while that lives; else, and without a flow, at the next hop
+// that the processor names. One that has neither is reached at its Path, or as its URI says.
 func targetAddress(t *processorpb.Target) (address, error) {
 	switch {
-	case t.Flow != "":
-		to, err := uriAddress([]byte(t.Uri))
-		if err != nil { // as of a browser, which can be reached on its connection alone
-			to, err = address{only: true}, nil
-		}
+	case t.Flow != "" && t.NextHop != nil:
+		to, err := interfaceAddress(t.NextHop)
 		to.flow = t.Flow
 		return to, err
+	case t.Flow != "":
+		return address{flow: t.Flow, only: true}, nil
 	case t.NextHop != nil:
 		return interfaceAddress(t.NextHop)
 	case len(t.Path) > 0:
