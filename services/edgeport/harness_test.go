@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,8 @@ type system struct {
 	udp  string // where it listens
 	tcp  string
 	ws   string
+
+	queries *atomic.Int64 // what its name server was asked
 }
 
 // decider answers what the EdgePort dispatches.
@@ -52,7 +55,8 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge.dns = []string{nameServer(t)}
+	names, queries := nameServer(t)
+	edge.dns = []string{names}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- edge.Run(ctx, func() { close(ready) }) }()
@@ -67,7 +71,7 @@ func start(t *testing.T, conn *bus.Conn, decide decider, change func(*Config)) *
 			t.Errorf("Run = %v", err)
 		}
 	})
-	s := &system{t: t, edge: edge, conn: conn}
+	s := &system{t: t, edge: edge, conn: conn, queries: queries}
 	for _, p := range edge.Points() {
 		protocol, addr, _ := strings.Cut(p, ":")
 		switch protocol {

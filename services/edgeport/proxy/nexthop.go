@@ -126,12 +126,19 @@ func (a address) at(q resolver.Query) (address, error) {
 		a.addr = netip.AddrPortFrom(addr.Unmap(), q.Port)
 		return a, nil
 	}
-	// RFC 7118 5 and RFC 2606: .invalid is how a browser says that it has no address.
-	if q.Host == "" || strings.HasSuffix(strings.ToLower(q.Host), ".invalid") {
+	if q.Host == "" || isInvalid(q.Host) {
 		return address{}, errNoAddress
 	}
 	a.name = q
 	return a, nil
+}
+
+// isInvalid says whether a name is below .invalid (RFC 2606 2): how a browser says that it has no address (RFC 7118 5).
+func isInvalid(host string) bool {
+	const top = "invalid"
+	host = strings.TrimSuffix(host, ".")
+	n := len(host) - len(top)
+	return n >= 0 && strings.EqualFold(host[n:], top) && (n == 0 || host[n-1] == '.')
 }
 
 // connect is a flow to a. It does not wait: a connection that must be made first takes what is sent meanwhile.

@@ -97,10 +97,21 @@ func (p *Proxy) conclude(rc *responseContext) {
 
 // offer keeps a final response if it is better than what there is. data is copied only where it has to stay.
 func (rc *responseContext) offer(status int, data []byte) {
-	if !rc.server.Open() || rc.best.status != 0 && preference(status) >= preference(rc.best.status) {
+	f := final{status: status, data: data}
+	if !rc.server.Open() || rc.best.status != 0 && f.preference() >= rc.best.preference() {
 		return
 	}
-	rc.best = final{status: status, data: slices.Clone(data)}
+	f.data = slices.Clone(data)
+	rc.best = f
+}
+
+// preference is that of the status; within its class what a target has said goes before what we say of one that said
+// nothing, as of a flow that is gone.
+func (f final) preference() int {
+	if f.data == nil {
+		return preference(f.status) + 3
+	}
+	return preference(f.status)
 }
 
 // preference orders final responses, the best one lowest (16.7 step 6): 6xx, then the lowest class, and in it what tells
