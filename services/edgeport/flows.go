@@ -13,8 +13,12 @@ import (
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
-// maxAORs is how many addresses-of-record are remembered of a connection. A connection with more of them is no phone's.
-const maxAORs = 64
+// Bounds of what is remembered of a connection. One with more addresses-of-record is no phone's, and the Location Service
+// takes none that is longer.
+const (
+	maxAORs = 64
+	maxAOR  = 512 // bytes
+)
 
 // flowClosedTimeout is how long the Location Service may take to hear of the end of a flow. Later it is of no use: who
 // calls has found out, and who was called has registered again.
@@ -39,7 +43,7 @@ type flows struct {
 // flowCounts are totals of flows.
 type flowCounts struct {
 	told, untold atomic.Int64 // ends of flows that the Location Service has acknowledged, or not
-	unremembered atomic.Int64 // registrations over maxAORs
+	unremembered atomic.Int64 // registrations over maxAORs and maxAOR
 }
 
 func newFlows(ref string, conn *bus.Conn) *flows {
@@ -71,7 +75,7 @@ func (f *flows) remember(id, aor string) {
 	list := f.aors[id]
 	switch {
 	case slices.Contains(list, aor):
-	case len(list) >= maxAORs:
+	case len(list) >= maxAORs || len(aor) > maxAOR:
 		f.counts.unremembered.Add(1)
 	default:
 		f.aors[id] = append(list, aor)

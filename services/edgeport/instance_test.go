@@ -41,7 +41,7 @@ func TestR22OneFlowAtATime(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				first, second := udpClient(t), udpClient(t)
+				first, second := tcpServer(t), udpClient(t)
 				s, alice := oneUA(t, conn, first, second)
 				first.send(s, response(first.want("INVITE"), tt.status, "first"))
 				if tt.next {
@@ -59,7 +59,7 @@ func TestR22OneFlowAtATime(t *testing.T) {
 // A flow that cannot be used at all is no answer either, and when all of them have failed the caller hears of it at once.
 func TestR22DeadFlows(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
-		first, gone, third := udpClient(t), tcpServer(t), udpClient(t)
+		first, gone, third := tcpServer(t), tcpServer(t), udpClient(t)
 		gone.listener.Close()
 		s, alice := oneUA(t, conn, first, gone, third)
 		first.send(s, response(first.want("INVITE"), 430, "first"))
@@ -72,7 +72,7 @@ func TestR22DeadFlows(t *testing.T) {
 // Another UA is rung beside the first, and a flow of the first takes the place of one that has failed meanwhile.
 func TestR22ForkToTwoInstances(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
-		first, second, desk := udpClient(t), udpClient(t), udpClient(t)
+		first, second, desk := tcpServer(t), udpClient(t), tcpServer(t)
 		answer := new(processorpb.MessageResponse)
 		for i, c := range []*client{first, second, desk} {
 			target := toTarget(c).Targets[0]
@@ -96,7 +96,7 @@ func TestR22ForkToTwoInstances(t *testing.T) {
 // A CANCEL ends the call: no further flow is tried, whatever the first one says then.
 func TestR22CancelTriesNoFurtherFlow(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
-		first, second := udpClient(t), udpClient(t)
+		first, second := tcpServer(t), udpClient(t)
 		s, alice := oneUA(t, conn, first, second)
 		invite := first.want("INVITE")
 		first.send(s, response(invite, 180, "first"))

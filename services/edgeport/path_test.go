@@ -81,7 +81,7 @@ func TestP61Path(t *testing.T) {
 				}
 				bob.sendTo(edge, response(at, 200, "bob", "Contact: <sip:bob@192.168.0.5:5060>"))
 				edge.sendTo(core, edge.relayed(edge.want("SIP/2.0 200")))
-				core.send(s, core.relayed(core.want("SIP/2.0 200")))
+				core.send(s, core.relayed(core.await("SIP/2.0 200")))
 				alice.want("SIP/2.0 200")
 			})
 		})

@@ -41,7 +41,7 @@ func TestRegisterOnTheWire(t *testing.T) {
 				send := func(branch string, fields ...string) *message.Message {
 					bob.send(s, bob.request(s, "REGISTER", "sip:example.com", "z9hG4bK"+branch+portText(bob.addr()),
 						append(fields, "From: <sip:bob@example.com>;tag=bob", "Call-ID: "+branch+bob.addr())...))
-					return bob.want("SIP/2.0 200")
+					return bob.await("SIP/2.0 200")
 				}
 				send("all", "Contact: *", "Expires: 0")
 				if diff := cmp.Diff(tt.want, values(send("one", tt.fields...), message.KindContact)); diff != "" {

@@ -172,7 +172,7 @@ func nextHop(hop *processorpb.NetInterface, route *locationpb.Route, contact pro
 		transport, ok := streamOf(contact)
 		hop.Host, hop.Port, hop.Transport = trimBrackets(contact.Host), int32(contact.Port), transport
 		return ok && route.Dialable
-	case len(route.Path) > 0 || strings.EqualFold(trimBrackets(contact.Host), trimBrackets(route.Host)):
+	case route.Dialable || len(route.Path) > 0 || strings.EqualFold(trimBrackets(contact.Host), trimBrackets(route.Host)):
 		return false
 	}
 	port, err := strconv.ParseUint(route.Port, 10, 16)

@@ -159,9 +159,12 @@ func TestMakeTargets(t *testing.T) {
 		{ContactUri: "tel:+1", Host: "192.0.2.3", Port: "5060"},
 		{ContactUri: "sip:a@[2001:db8::1]", Host: "2001:db8::1", Port: "5060"},
 		{ContactUri: "sip:a@10.0.0.1", Host: "192.0.2.4", Port: "none"},
+		{ContactUri: "sip:a@[2001:db8:0::1];transport=tcp", Host: "2001:db8::1", Port: "41000", Dialable: true}, // its flow has ended
+		{ContactUri: "sip:a@[2001:db8:0::1]:5062;transport=tcp", Host: "2001:db8::1", Port: "41000", Dialable: true, Flow: "f"},
 	}
 	got := describe(&processorpb.MessageResponse{Targets: makeTargets(routes, false, "")})
-	want := "sip:1001@192.0.2.1:5070;transport=tcp + sip:192.0.2.2 + sip:a@[2001:db8::1] + sip:a@10.0.0.1"
+	want := "sip:1001@192.0.2.1:5070;transport=tcp + sip:192.0.2.2 + sip:a@[2001:db8::1] + sip:a@10.0.0.1" +
+		" + sip:a@[2001:db8:0::1];transport=tcp + sip:a@[2001:db8:0::1]:5062;transport=tcp at TCP 2001:db8:0::1:5062 flow=f"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("makeTargets (-want +got):\n%s", diff)
 	}
