@@ -328,9 +328,9 @@ func describe(m *processorpb.MessageResponse) string {
 		if h := t.NextHop; h != nil {
 			b.WriteString(" at " + h.Transport.String() + " " + h.Host + ":" + itoa(h.Port))
 		}
-		for name, value := range map[string]string{"flow": t.Flow, "edgeport": t.EdgePortRef, "path": strings.Join(t.Path, " "), "instance": t.Instance} {
-			if value != "" {
-				b.WriteString(" " + name + "=" + value)
+		for _, x := range [][2]string{{"flow", t.Flow}, {"edgeport", t.EdgePortRef}, {"path", strings.Join(t.Path, " ")}, {"instance", t.Instance}} {
+			if x[1] != "" {
+				b.WriteString(" " + x[0] + "=" + x[1])
 			}
 		}
 		if t.Q != 1000 {
