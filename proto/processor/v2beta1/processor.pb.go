@@ -414,7 +414,7 @@ type Target struct {
 	Path []string `protobuf:"bytes,7,rep,name=path,proto3" json:"path,omitempty"`
 	// The instance of the UA (RFC 5626). Of the targets with the same one only the first is tried, and the next one when
 	// that has not been reached: they are flows to one UA (RFC 5626 7). Empty: a target of its own.
-	Instance      string `protobuf:"bytes,8,opt,name=instance,proto3" json:"instance,omitempty"`
+	Instance      string `protobuf:"bytes,9,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -549,7 +549,7 @@ const file_processor_v2beta1_processor_proto_rawDesc = "" +
 	"\bnext_hop\x18\x05 \x01(\v2..fonoster.routr.processor.v2beta1.NetInterfaceR\anextHop\x12\x12\n" +
 	"\x04flow\x18\x06 \x01(\tR\x04flow\x12\x12\n" +
 	"\x04path\x18\a \x03(\tR\x04path\x12\x1a\n" +
-	"\binstance\x18\b \x01(\tR\binstance*\xbb\x01\n" +
+	"\binstance\x18\t \x01(\tR\binstance*\xbb\x01\n" +
 	"\x06Method\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\f\n" +
 	"\bREGISTER\x10\x01\x12\n" +

@@ -393,7 +393,7 @@ func (m *Target) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		copy(dAtA[i:], m.Instance)
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Instance)))
 		i--
-		dAtA[i] = 0x42
+		dAtA[i] = 0x4a
 	}
 	if len(m.Path) > 0 {
 		for iNdEx := len(m.Path) - 1; iNdEx >= 0; iNdEx-- {
@@ -1856,7 +1856,7 @@ func (m *Target) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Path = append(m.Path, string(dAtA[iNdEx:postIndex]))
 			iNdEx = postIndex
-		case 8:
+		case 9:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Instance", wireType)
 			}
@@ -3195,7 +3195,7 @@ func (m *Target) UnmarshalVTUnsafe(dAtA []byte) error {
 			}
 			m.Path = append(m.Path, stringValue)
 			iNdEx = postIndex
-		case 8:
+		case 9:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Instance", wireType)
 			}
