@@ -62,6 +62,9 @@ const (
 // SubjectEdgePort is where the EdgePort ref takes the SIP messages that other EdgePorts hand it, by a Link.
 func SubjectEdgePort(ref string) string { return prefix + "edgeport." + Token(ref) }
 
+// SubjectFlowClosed is where the EdgePort ref says that a flow of its has ended, to the Location Service.
+func SubjectFlowClosed(ref string) string { return prefix + "flow.closed." + Token(ref) }
+
 // SubjectControl is where operators speak to services: drain, taps, bans.
 func SubjectControl(verb string) string { return prefix + "control." + verb }
 

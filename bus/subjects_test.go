@@ -23,6 +23,8 @@ func TestSubjects(t *testing.T) {
 		{bus.SubjectLocation(bus.LocationAdd), "routr.v1.location.add"},
 		{bus.SubjectLocation(bus.LocationFind), "routr.v1.location.find"},
 		{bus.SubjectLocation(bus.LocationRemove), "routr.v1.location.remove"},
+		{bus.SubjectFlowClosed("edge.1"), "routr.v1.flow.closed.edge=2E1"},
+		{bus.SubjectFlowClosed(bus.Every), "routr.v1.flow.closed.*"},
 		{bus.SubjectControl("tap"), "routr.v1.control.tap"},
 		{bus.SubjectDrain("edge.1"), "routr.v1.control.drain.edge=2E1"},
 		{bus.SubjectReply("edgeport-1", "id"), "routr.v1.reply.edgeport-1.id"},

@@ -174,6 +174,11 @@ func golden() map[string]message {
 					NextHop:     &processorpb.NetInterface{Host: "198.51.100.8", Port: 5062, Transport: commonpb.Transport_WS},
 					Flow:        "f2",
 					Path:        []string{"<sip:p1.example.com;lr>", "<sip:p2.example.com;lr>"},
+					EdgePortAddrs: []*processorpb.NetInterface{
+						{Host: "198.51.100.9", Port: 5060, Transport: commonpb.Transport_TCP},
+						{Host: "198.51.100.9", Port: 5061, Transport: commonpb.Transport_TLS},
+					},
+					Instance: "<urn:uuid:1>",
 				},
 				{Uri: "sip:bob@192.0.2.5", Q: 500},
 			},
@@ -207,6 +212,7 @@ func golden() map[string]message {
 				Instance:       "<urn:uuid:1>",
 				RegId:          1,
 				Flow:           "f2",
+				Dialable:       true,
 			},
 			MaxContacts: -1,
 			Routes: []*locationpb.Route{
@@ -233,6 +239,11 @@ func golden() map[string]message {
 		},
 		"location.FindRoutesResponse": &locationpb.FindRoutesResponse{
 			Routes: []*locationpb.Route{{User: "bob", Host: "192.0.2.4"}, {User: "bob", Host: "192.0.2.5"}},
+		},
+		"location.FlowClosed": &locationpb.FlowClosed{
+			EdgePortRef: "edgeport-01",
+			Flow:        "f2",
+			Aors:        []string{"sip:alice@example.org", "sip:bob@example.com"},
 		},
 		"location.RemoveRoutesRequest": &locationpb.RemoveRoutesRequest{Aor: "sip:bob@example.com"},
 	}

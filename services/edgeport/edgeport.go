@@ -43,6 +43,7 @@ type EdgePort struct {
 	protocols []transport.Protocol // in which it sends requests on its own: those that it listens on, but for WebSocket
 	dns       []string             // servers to ask, as address:port; none: the system's
 	life      life
+	flows     *flows
 	counts    counts
 }
 
@@ -54,7 +55,7 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 	if addr, err := bus.ParseAddr(cfg.Spec.Processor.Addr); err == nil && !addr.Bus() {
 		return nil, fmt.Errorf("edgeport %s: spec.processor.addr: %s would need the gRPC gateway, which is not part of this version; leave it out to use the bus", cfg.Ref, addr)
 	}
-	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits()}
+	e := &EdgePort{cfg: cfg, conn: conn, log: log, meter: meter, limits: message.DefaultLimits(), flows: newFlows(cfg.Ref, conn)}
 	// Room for what the proxy adds: its copy of a request has to be within what can be sent, and read again. What is
 	// beyond these limits is answered, what is beyond those of transport is not.
 	e.limits.Size -= 4 << 10
@@ -87,7 +88,7 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 			return nil, fmt.Errorf("edgeport %s: spec.caFile: %w", cfg.Ref, err)
 		}
 	}
-	e.transport = transport.New(tc, e.receive, func(flow transport.Flow) { e.proxy.FlowClosed(flow) }, log, meter)
+	e.transport = transport.New(tc, e.receive, e.closed, log, meter)
 	return e, nil
 }
 
@@ -109,7 +110,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 		Methods: spec.Methods, Respond: spec.UnknownMethodAction != Discard,
 		ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Nets(), PeerBySIP: spec.Peering == PeerBySIP,
 		Edge:   sipconv.Edge{Ref: e.cfg.Ref, ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Localnets},
-		Timers: e.timers,
+		Timers: e.timers, Registered: e.registered,
 	}, e.conn, keys, e.transport, names, e.log)
 	link := e.conn.Link(e.cfg.Ref, bus.LinkConfig{
 		Receive: func(ref string, data []byte) { e.take(e.proxy.PeerFlow(ref), data, message.OwnLimits()) },
@@ -148,6 +149,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	e.life.set(Stopping)
 	stop()
 	wait.Wait()
+	e.flows.drain()
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,8 +40,9 @@ type system struct {
 	ws   string
 	wss  string
 
-	stop  func()        // tells the EdgePort to end
-	ended chan struct{} // closed when it has
+	stop    func()        // tells the EdgePort to end
+	ended   chan struct{} // closed when it has
+	queries *atomic.Int64 // what its name server was asked
 }
 
 // decider answers what the EdgePort dispatches.
@@ -81,7 +83,8 @@ func startWith(t *testing.T, conn *bus.Conn, decide decider, change func(*Config
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge.dns = []string{nameServer(t)}
+	names, queries := nameServer(t)
+	edge.dns = []string{names}
 	ctx, cancel := context.WithCancel(context.Background())
 	edge.timers = timers
 	ready, ended, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -100,7 +103,7 @@ func startWith(t *testing.T, conn *bus.Conn, decide decider, change func(*Config
 			t.Errorf("Run = %v", err)
 		}
 	})
-	s := &system{t: t, edge: edge, conn: conn, stop: cancel, ended: ended}
+	s := &system{t: t, edge: edge, conn: conn, stop: cancel, ended: ended, queries: queries}
 	for _, p := range edge.Points() {
 		protocol, addr, _ := strings.Cut(p, ":")
 		switch protocol {

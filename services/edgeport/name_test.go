@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -13,9 +14,10 @@ import (
 )
 
 // nameServer is a DNS server for the zone that the tests use: NAME.PORT1.PORT2.test has SRV records for TCP at these
-// ports of the address 127.0.0.1, in this order; every other name of test is 127.0.0.1.
-func nameServer(t *testing.T) string {
+// ports of the address 127.0.0.1, in this order; every other name of test is 127.0.0.1. It counts what it is asked.
+func nameServer(t *testing.T) (addr string, queries *atomic.Int64) {
 	t.Helper()
+	queries = new(atomic.Int64)
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -29,6 +31,7 @@ func nameServer(t *testing.T) string {
 			if err != nil {
 				return
 			}
+			queries.Add(1)
 			var q dnsmessage.Message
 			if q.Unpack(buf[:n]) != nil || len(q.Questions) != 1 {
 				continue
@@ -39,7 +42,7 @@ func nameServer(t *testing.T) string {
 		}
 	}()
 	t.Cleanup(func() { conn.Close(); <-done })
-	return conn.LocalAddr().String()
+	return conn.LocalAddr().String(), queries
 }
 
 func answerFor(q dnsmessage.Message) ([]byte, error) {

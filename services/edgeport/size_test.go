@@ -19,7 +19,7 @@ func body(size int) string { return "\r\n" + strings.Repeat("x", size) }
 // both are a UDP and a TCP client that have the same address.
 func both(t *testing.T) (udp, tcp *client) {
 	t.Helper()
-	for range 16 {
+	for range 500 { // connections of others take TCP ports
 		udp = udpClient(t)
 		l, err := net.Listen("tcp", udp.addr())
 		if errors.Is(err, syscall.EADDRINUSE) {

@@ -9,7 +9,7 @@ import (
 	"github.com/routr-fabric/routr/bus"
 )
 
-func TestCanonicalAOR(t *testing.T) {
+func TestR14CanonicalAOR(t *testing.T) {
 	tests := []struct{ name, in, want, err string }{
 		{"canonical", "sip:1001@sip.local", "sip:1001@sip.local", ""},
 		{"sips", "sips:1001@sip.local", "sips:1001@sip.local", ""},

@@ -81,7 +81,8 @@ func newBinding(r *locationpb.Route, now int64, edges *edgePorts) (*binding, err
 	c.EdgePortRef, c.ListeningPoints, c.Localnets, c.ExternalAddrs = edge.ref, edge.points, edge.localnets, edge.externals
 	c.AdvertisedHost, c.AdvertisedPort = keep(r.AdvertisedHost), keep(r.AdvertisedPort)
 	c.ContactUri, c.CallId, c.CSeq = keep(r.ContactUri), keep(r.CallId), r.CSeq
-	c.Instance, c.RegId, c.Flow = keep(r.Instance), r.RegId, keep(r.Flow)
+	c.Instance, c.RegId = keep(r.Instance), r.RegId
+	c.Flow, c.Dialable = keep(r.Flow), r.Dialable
 	if r.Q != nil {
 		q := min(max(*r.Q, 0), 1000)
 		c.Q = &q
@@ -140,7 +141,7 @@ func repeats(b, o *binding) bool {
 	x, y := b.route, o.route
 	return x.CSeq == y.CSeq && x.Expires == y.Expires && b.q() == o.q() && x.ContactUri == y.ContactUri &&
 		x.User == y.User && x.Host == y.Host && x.Port == y.Port && x.Transport == y.Transport &&
-		x.SessionCount == y.SessionCount && x.EdgePortRef == y.EdgePortRef && x.Flow == y.Flow &&
+		x.SessionCount == y.SessionCount && x.EdgePortRef == y.EdgePortRef && x.Flow == y.Flow && x.Dialable == y.Dialable &&
 		x.Instance == y.Instance && x.RegId == y.RegId &&
 		slices.Equal(x.Path, y.Path) && maps.Equal(x.Labels, y.Labels)
 }

@@ -12,7 +12,7 @@ import (
 // maxContacts is how many bindings an AOR may have, whoever asks for more.
 const maxContacts = 1000
 
-// change is what an AddRouteRequest or a RemoveRoutesRequest asks for, ready to be applied.
+// change is what an AddRouteRequest, a RemoveRoutesRequest or a FlowClosed asks for, ready to be applied.
 type change struct {
 	set       []*binding // to add or refresh, or to remove where they have expired
 	removeAll bool
@@ -21,6 +21,7 @@ type change struct {
 	max       int // how many bindings the AOR may have
 	now       int64
 	one       [1]*binding // the memory of set where it has one, as most often
+	closed    *closedFlow // instead of all that: a flow that has ended
 }
 
 // newChange checks req. An error has the code InvalidArgument.
@@ -73,6 +74,9 @@ func newChange(req *locationpb.AddRouteRequest, now int64, edges *edgePorts) (*c
 // CSeq that is not higher. A retransmission – equal CSeq, the same contents – is no error and changes nothing, since
 // the answer to the first one may be lost. A contact over the limit has the code InvalidArgument.
 func (c *change) apply(old []*binding) (next []*binding, changed bool, err error) {
+	if c.closed != nil {
+		return c.closed.apply(old, c.now)
+	}
 	if c.removeAll {
 		for _, b := range old {
 			if b.expires > c.now && c.callID != "" && c.callID == b.route.CallId && c.cSeq <= b.route.CSeq {

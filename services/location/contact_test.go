@@ -14,7 +14,7 @@ func bindingOf(r *locationpb.Route) *binding {
 
 func withURI(uri string) *locationpb.Route { return &locationpb.Route{ContactUri: uri} }
 
-func TestSame(t *testing.T) {
+func TestR13Same(t *testing.T) {
 	plain := func(user, host, port string, transport commonpb.Transport) *locationpb.Route {
 		return &locationpb.Route{User: user, Host: host, Port: port, Transport: transport}
 	}

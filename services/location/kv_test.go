@@ -51,7 +51,8 @@ func TestInstancesShareBindings(t *testing.T) {
 	}
 }
 
-func TestConcurrentWritersLoseNothing(t *testing.T) {
+// R24: of concurrent REGISTERs for one AOR at two instances each has its binding, and sees it in its answer.
+func TestR24ConcurrentWritersLoseNothing(t *testing.T) {
 	a, b, _ := twoInstances(t, bustest.Server(t), Cache{"nats", "storage=memory"})
 	const each = 60
 	aor := "sip:all@sip.local"
@@ -74,8 +75,8 @@ func TestConcurrentWritersLoseNothing(t *testing.T) {
 	}
 }
 
-// The bucket forgets a record when its longest binding expires, and every copy follows.
-func TestBucketExpires(t *testing.T) {
+// R20: the bucket forgets a record when its longest binding expires, and every copy follows.
+func TestR20BucketExpires(t *testing.T) {
 	server := bustest.Server(t)
 	a, b, _ := twoInstances(t, server, Cache{Provider: "nats"})
 	aor := "sip:1001@sip.local"

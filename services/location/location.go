@@ -106,17 +106,18 @@ func (s *Service) Run(ctx context.Context, ready func()) error {
 		}
 	}()
 	for _, h := range []struct {
-		op      string
+		subject string
 		handler bus.Handler
 		options bus.Options
 	}{
-		{bus.LocationAdd, s.add, bus.Options{Workers: s.workers}},
-		{bus.LocationFind, s.find, bus.Options{}},
-		{bus.LocationRemove, s.remove, bus.Options{Workers: s.workers}},
+		{bus.SubjectLocation(bus.LocationAdd), s.add, bus.Options{Workers: s.workers}},
+		{bus.SubjectLocation(bus.LocationFind), s.find, bus.Options{}},
+		{bus.SubjectLocation(bus.LocationRemove), s.remove, bus.Options{Workers: s.workers}},
+		{bus.SubjectFlowClosed(bus.Every), s.flowClosed, bus.Options{Workers: s.workers, MaxPending: maxClosed}},
 	} {
-		service, err := s.conn.Serve(bus.SubjectLocation(h.op), bus.QueueLocation, h.handler, h.options)
+		service, err := s.conn.Serve(h.subject, bus.QueueLocation, h.handler, h.options)
 		if err != nil {
-			return fmt.Errorf("serve %s: %w", bus.SubjectLocation(h.op), err)
+			return fmt.Errorf("serve %s: %w", h.subject, err)
 		}
 		services = append(services, service)
 	}

@@ -57,6 +57,10 @@ func balances(callID string, algorithm locationpb.FindRoutesRequest_Backend_Algo
 	return &locationpb.FindRoutesRequest{CallId: callID, Backend: &locationpb.FindRoutesRequest_Backend{Algorithm: algorithm}}
 }
 
+func spelled(uri string) func(*locationpb.Route) {
+	return func(r *locationpb.Route) { r.ContactUri = uri }
+}
+
 const (
 	rotate = locationpb.FindRoutesRequest_Backend_ROUND_ROBIN
 	least  = locationpb.FindRoutesRequest_Backend_LEAST_SESSIONS
@@ -86,7 +90,7 @@ func TestService(t *testing.T) {
 			{find: finds(), err: `INVALID_ARGUMENT: aor tel:+1 has an invalid schema, only "sip:", "sips:" or "backend:" are allowed`},
 			{remove: true, err: `INVALID_ARGUMENT: aor tel:+1 has an invalid schema, only "sip:", "sips:" or "backend:" are allowed`},
 		}},
-		{"newest first, highest q before", "", []step{
+		{"R10 newest first, highest q before", "", []step{
 			{add: adds1(route("a")), want: []string{"a"}},
 			{add: adds1(route("b")), want: []string{"b", "a"}},
 			{add: adds1(route("c", q(500))), want: []string{"b", "a", "c"}},
@@ -102,13 +106,30 @@ func TestService(t *testing.T) {
 			{add: adds1(route("b", func(r *locationpb.Route) { r.ContactUri = "sip:%61@192.0.2.1;x=y" })), want: []string{"b"}},
 			{find: finds(), want: []string{"b"}},
 		}},
+		{"R13 six spellings of one contact", "", []step{
+			{add: adds1(route("a", spelled("sip:joe%20b@example.com:5062;transport=tcp;x=1"))), want: []string{"a"}},
+			{add: adds1(route("b", spelled("SIP:joe%20b@example.com:5062;transport=tcp;x=1"))), want: []string{"b"}},
+			{add: adds1(route("c", spelled("sip:joe%20b@EXAMPLE.com:5062;transport=tcp;x=1"))), want: []string{"c"}},
+			{add: adds1(route("d", spelled("sip:%6aoe%20b@example.com:5062;Transport=TCP;x=1"))), want: []string{"d"}},
+			{add: adds1(route("e", spelled("sip:joe%20b@example.com:5062;x=1;transport=tcp"))), want: []string{"e"}},
+			{add: adds1(route("f", spelled("sip:joe%20b@example.com:5062;transport=tcp"))), want: []string{"f"}},
+			{add: adds1(route("g", spelled("sip:Joe%20b@example.com:5062;transport=tcp"))), want: []string{"g", "f"}},
+		}},
+		{"R22 instance and reg-id tell flows apart, not contacts", "", []step{
+			{add: adds1(route("a", outboundAs("i", 1))), want: []string{"a"}},
+			{add: adds1(route("b", outboundAs("i", 1))), want: []string{"b"}},
+			{add: adds1(route("c", outboundAs("i", 2))), want: []string{"c", "b"}},
+			{add: adds1(route("d", outboundAs("j", 1))), want: []string{"d", "c", "b"}},
+			{add: adds1(route("e", outboundAs("i", 2))), want: []string{"e", "d", "b"}},
+			{add: adds1(route("e", outboundAs("i", 1), expires(0))), want: []string{"e", "d"}},
+		}},
 		{"route without a URI, transport counts", "", []step{
 			{add: adds1(&locationpb.Route{User: "a", Host: "h", Port: "5060", Expires: 60}), want: []string{"a"}},
 			{add: adds1(&locationpb.Route{User: "a", Host: "H", Port: "5060", Expires: 60}), want: []string{"a"}},
 			{add: adds1(&locationpb.Route{User: "a", Host: "h", Port: "5060", Transport: commonpb.Transport_TCP, Expires: 60}),
 				want: []string{"a", "a"}},
 		}},
-		{"expires 0 removes", "", []step{
+		{"R6 expires 0 removes", "", []step{
 			{add: adds(route("a"), route("b")), want: []string{"a", "b"}},
 			{add: adds1(route("a", expires(0))), want: []string{"b"}},
 			{find: finds(), want: []string{"b"}},
@@ -131,18 +152,18 @@ func TestService(t *testing.T) {
 			{remove: true},
 			{add: adds1(route("a")), want: []string{"a"}},
 		}},
-		{"Contact: *", "", []step{
+		{"R5 Contact: *", "", []step{
 			{add: adds(route("a", register("x", 1)), route("b", register("y", 9))), want: []string{"a", "b"}},
 			{add: removesAll("x", 2), want: nil},
 			{find: finds(), err: noRoutes},
 			{add: removesAll("x", 2), want: nil},
 		}},
-		{"Contact: * out of order", "", []step{
+		{"R5 Contact: * out of order", "", []step{
 			{add: adds(route("a", register("x", 3)), route("b", register("y", 9))), want: []string{"a", "b"}},
 			{add: removesAll("x", 3), err: "FAILED_PRECONDITION: c_seq 3 of the same call_id made the binding, want a higher one than 3"},
 			{find: finds(), want: []string{"a", "b"}},
 		}},
-		{"lower CSeq of the same Call-ID", "", []step{
+		{"R3 lower CSeq of the same Call-ID", "", []step{
 			{add: adds1(route("a", register("x", 5))), want: []string{"a"}},
 			{add: adds1(route("a", register("x", 4), expires(0))),
 				err: "FAILED_PRECONDITION: c_seq 5 of the same call_id made the binding, want a higher one than 4"},
@@ -151,18 +172,18 @@ func TestService(t *testing.T) {
 			{find: finds(), want: []string{"a"}},
 			{add: adds1(route("a", register("x", 6), expires(0))), want: nil},
 		}},
-		{"a retransmission is no error", "", []step{
+		{"R3 a retransmission is no error", "", []step{
 			{add: adds1(route("a", register("x", 5))), want: []string{"a"}},
 			{add: adds1(route("a", register("x", 5))), want: []string{"a"}},
 			{add: adds1(route("a", register("x", 6), expires(0))), want: nil},
 			{add: adds1(route("a", register("x", 6), expires(0))), want: nil},
 		}},
-		{"CSeq of another Call-ID", "", []step{
+		{"R4 CSeq of another Call-ID", "", []step{
 			{add: adds1(route("a", register("x", 5))), want: []string{"a"}},
 			{add: adds1(route("a", register("y", 1))), want: []string{"a"}},
 			{add: adds1(route("a", register("x", 2), expires(0))), want: nil},
 		}},
-		{"all or none", "", []step{
+		{"R11 all or none", "", []step{
 			{add: adds1(route("a", register("x", 5))), want: []string{"a"}},
 			{add: adds(route("b", register("x", 4)), route("a", register("x", 4))),
 				err: "FAILED_PRECONDITION: c_seq 5 of the same call_id made the binding, want a higher one than 4"},
@@ -171,7 +192,7 @@ func TestService(t *testing.T) {
 		{"the same contact twice in one REGISTER", "", []step{
 			{add: limited(1, route("a", register("x", 1)), route("a", register("x", 1), q(500))), want: []string{"a"}},
 		}},
-		{"max_contacts", "", []step{
+		{"R19 max_contacts", "", []step{
 			{add: limited(1, route("a")), want: []string{"a"}},
 			{add: limited(1, route("b")), err: "INVALID_ARGUMENT: exceeds maximum of 1 allowed contacts"},
 			{find: finds(), want: []string{"a"}},

@@ -16,7 +16,7 @@ import (
 	locationpb "github.com/routr-fabric/routr/proto/location/v2beta1"
 )
 
-func TestExpiresAtTheSecond(t *testing.T) {
+func TestR20ExpiresAtTheSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := bustest.Alone(t)
 		start(t, conn, Cache{Provider: "memory"})

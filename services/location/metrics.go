@@ -11,13 +11,14 @@ import (
 	"github.com/routr-fabric/routr/bus"
 )
 
-// operation is one of the three that the service has.
+// operation is one of those that the service has.
 type operation int
 
 const (
 	opAdd operation = iota
 	opFind
 	opRemove
+	opFlowClosed
 	nOperations
 )
 
@@ -55,7 +56,7 @@ func (c *counts) register(meter metric.Meter, t *table) error {
 	}
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(aors, t.len())
-		for op, name := range [nOperations]string{bus.LocationAdd, bus.LocationFind, bus.LocationRemove} {
+		for op, name := range [nOperations]string{bus.LocationAdd, bus.LocationFind, bus.LocationRemove, "flow_closed"} {
 			for i, code := range c.codes() {
 				n := c[op][i].Load()
 				if n == 0 {

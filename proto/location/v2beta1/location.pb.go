@@ -108,7 +108,10 @@ type Route struct {
 	Instance string   `protobuf:"bytes,105,opt,name=instance,proto3" json:"instance,omitempty"`
 	RegId    int32    `protobuf:"varint,106,opt,name=reg_id,json=regId,proto3" json:"reg_id,omitempty"`
 	// Extension: the flow the REGISTER came on (MessageRequest.flow).
-	Flow          string `protobuf:"bytes,107,opt,name=flow,proto3" json:"flow,omitempty"`
+	Flow string `protobuf:"bytes,107,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Extension: the contact can be reached at its own address, without the flow. When the flow ends (FlowClosed) such a
+	// binding loses the flow, any other one is removed.
+	Dialable      bool `protobuf:"varint,108,opt,name=dialable,proto3" json:"dialable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -295,6 +298,13 @@ func (x *Route) GetFlow() string {
 		return x.Flow
 	}
 	return ""
+}
+
+func (x *Route) GetDialable() bool {
+	if x != nil {
+		return x.Dialable
+	}
+	return false
 }
 
 type AddRouteRequest struct {
@@ -604,6 +614,70 @@ func (x *RemoveRoutesRequest) GetAor() string {
 	return ""
 }
 
+// Extension: a flow has ended (RFC 5626 5.2), and with it the bindings that need it. The answer is a google.protobuf.Empty.
+type FlowClosed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The EdgePort that had the flow (Route.edge_port_ref).
+	EdgePortRef string `protobuf:"bytes,1,opt,name=edge_port_ref,json=edgePortRef,proto3" json:"edge_port_ref,omitempty"`
+	// Route.flow of the bindings that are meant; one that was refreshed on another flow stays as it is.
+	Flow string `protobuf:"bytes,2,opt,name=flow,proto3" json:"flow,omitempty"`
+	// The addresses-of-record that may have such bindings, 64 at most.
+	Aors          []string `protobuf:"bytes,3,rep,name=aors,proto3" json:"aors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowClosed) Reset() {
+	*x = FlowClosed{}
+	mi := &file_location_v2beta1_location_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowClosed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowClosed) ProtoMessage() {}
+
+func (x *FlowClosed) ProtoReflect() protoreflect.Message {
+	mi := &file_location_v2beta1_location_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowClosed.ProtoReflect.Descriptor instead.
+func (*FlowClosed) Descriptor() ([]byte, []int) {
+	return file_location_v2beta1_location_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FlowClosed) GetEdgePortRef() string {
+	if x != nil {
+		return x.EdgePortRef
+	}
+	return ""
+}
+
+func (x *FlowClosed) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *FlowClosed) GetAors() []string {
+	if x != nil {
+		return x.Aors
+	}
+	return nil
+}
+
 type FindRoutesRequest_Backend struct {
 	state               protoimpl.MessageState              `protogen:"open.v1"`
 	Ref                 string                              `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -615,7 +689,7 @@ type FindRoutesRequest_Backend struct {
 
 func (x *FindRoutesRequest_Backend) Reset() {
 	*x = FindRoutesRequest_Backend{}
-	mi := &file_location_v2beta1_location_proto_msgTypes[7]
+	mi := &file_location_v2beta1_location_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +701,7 @@ func (x *FindRoutesRequest_Backend) String() string {
 func (*FindRoutesRequest_Backend) ProtoMessage() {}
 
 func (x *FindRoutesRequest_Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_location_v2beta1_location_proto_msgTypes[7]
+	mi := &file_location_v2beta1_location_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +742,7 @@ var File_location_v2beta1_location_proto protoreflect.FileDescriptor
 
 const file_location_v2beta1_location_proto_rawDesc = "" +
 	"\n" +
-	"\x1flocation/v2beta1/location.proto\x12\x1ffonoster.routr.location.v2beta1\x1a\x1bcommon/v2beta1/common.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!processor/v2beta1/processor.proto\"\xcf\x06\n" +
+	"\x1flocation/v2beta1/location.proto\x12\x1ffonoster.routr.location.v2beta1\x1a\x1bcommon/v2beta1/common.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!processor/v2beta1/processor.proto\"\xeb\x06\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
@@ -693,7 +767,8 @@ const file_location_v2beta1_location_proto_rawDesc = "" +
 	"\x04path\x18h \x03(\tR\x04path\x12\x1a\n" +
 	"\binstance\x18i \x01(\tR\binstance\x12\x15\n" +
 	"\x06reg_id\x18j \x01(\x05R\x05regId\x12\x12\n" +
-	"\x04flow\x18k \x01(\tR\x04flow\x1a9\n" +
+	"\x04flow\x18k \x01(\tR\x04flow\x12\x1a\n" +
+	"\bdialable\x18l \x01(\bR\bdialable\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x04\n" +
@@ -728,7 +803,12 @@ const file_location_v2beta1_location_proto_rawDesc = "" +
 	"\x12FindRoutesResponse\x12>\n" +
 	"\x06routes\x18\x01 \x03(\v2&.fonoster.routr.location.v2beta1.RouteR\x06routes\"'\n" +
 	"\x13RemoveRoutesRequest\x12\x10\n" +
-	"\x03aor\x18\x01 \x01(\tR\x03aor2\xbb\x02\n" +
+	"\x03aor\x18\x01 \x01(\tR\x03aor\"X\n" +
+	"\n" +
+	"FlowClosed\x12\"\n" +
+	"\redge_port_ref\x18\x01 \x01(\tR\vedgePortRef\x12\x12\n" +
+	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x12\n" +
+	"\x04aors\x18\x03 \x03(\tR\x04aors2\xbb\x02\n" +
 	"\bLocation\x12V\n" +
 	"\bAddRoute\x120.fonoster.routr.location.v2beta1.AddRouteRequest\x1a\x16.google.protobuf.Empty\"\x00\x12w\n" +
 	"\n" +
@@ -748,7 +828,7 @@ func file_location_v2beta1_location_proto_rawDescGZIP() []byte {
 }
 
 var file_location_v2beta1_location_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_location_v2beta1_location_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_location_v2beta1_location_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_location_v2beta1_location_proto_goTypes = []any{
 	(FindRoutesRequest_Backend_Algorithm)(0), // 0: fonoster.routr.location.v2beta1.FindRoutesRequest.Backend.Algorithm
 	(*Route)(nil),                            // 1: fonoster.routr.location.v2beta1.Route
@@ -757,30 +837,31 @@ var file_location_v2beta1_location_proto_goTypes = []any{
 	(*FindRoutesRequest)(nil),                // 4: fonoster.routr.location.v2beta1.FindRoutesRequest
 	(*FindRoutesResponse)(nil),               // 5: fonoster.routr.location.v2beta1.FindRoutesResponse
 	(*RemoveRoutesRequest)(nil),              // 6: fonoster.routr.location.v2beta1.RemoveRoutesRequest
-	nil,                                      // 7: fonoster.routr.location.v2beta1.Route.LabelsEntry
-	(*FindRoutesRequest_Backend)(nil),        // 8: fonoster.routr.location.v2beta1.FindRoutesRequest.Backend
-	nil,                                      // 9: fonoster.routr.location.v2beta1.FindRoutesRequest.LabelsEntry
-	(v2beta1.Transport)(0),                   // 10: fonoster.routr.common.v2beta1.Transport
-	(*v2beta11.NetInterface)(nil),            // 11: fonoster.routr.processor.v2beta1.NetInterface
-	(*emptypb.Empty)(nil),                    // 12: google.protobuf.Empty
+	(*FlowClosed)(nil),                       // 7: fonoster.routr.location.v2beta1.FlowClosed
+	nil,                                      // 8: fonoster.routr.location.v2beta1.Route.LabelsEntry
+	(*FindRoutesRequest_Backend)(nil),        // 9: fonoster.routr.location.v2beta1.FindRoutesRequest.Backend
+	nil,                                      // 10: fonoster.routr.location.v2beta1.FindRoutesRequest.LabelsEntry
+	(v2beta1.Transport)(0),                   // 11: fonoster.routr.common.v2beta1.Transport
+	(*v2beta11.NetInterface)(nil),            // 12: fonoster.routr.processor.v2beta1.NetInterface
+	(*emptypb.Empty)(nil),                    // 13: google.protobuf.Empty
 }
 var file_location_v2beta1_location_proto_depIdxs = []int32{
-	10, // 0: fonoster.routr.location.v2beta1.Route.transport:type_name -> fonoster.routr.common.v2beta1.Transport
-	11, // 1: fonoster.routr.location.v2beta1.Route.listening_points:type_name -> fonoster.routr.processor.v2beta1.NetInterface
-	7,  // 2: fonoster.routr.location.v2beta1.Route.labels:type_name -> fonoster.routr.location.v2beta1.Route.LabelsEntry
+	11, // 0: fonoster.routr.location.v2beta1.Route.transport:type_name -> fonoster.routr.common.v2beta1.Transport
+	12, // 1: fonoster.routr.location.v2beta1.Route.listening_points:type_name -> fonoster.routr.processor.v2beta1.NetInterface
+	8,  // 2: fonoster.routr.location.v2beta1.Route.labels:type_name -> fonoster.routr.location.v2beta1.Route.LabelsEntry
 	1,  // 3: fonoster.routr.location.v2beta1.AddRouteRequest.route:type_name -> fonoster.routr.location.v2beta1.Route
 	1,  // 4: fonoster.routr.location.v2beta1.AddRouteRequest.routes:type_name -> fonoster.routr.location.v2beta1.Route
 	1,  // 5: fonoster.routr.location.v2beta1.AddRouteResponse.routes:type_name -> fonoster.routr.location.v2beta1.Route
-	8,  // 6: fonoster.routr.location.v2beta1.FindRoutesRequest.backend:type_name -> fonoster.routr.location.v2beta1.FindRoutesRequest.Backend
-	9,  // 7: fonoster.routr.location.v2beta1.FindRoutesRequest.labels:type_name -> fonoster.routr.location.v2beta1.FindRoutesRequest.LabelsEntry
+	9,  // 6: fonoster.routr.location.v2beta1.FindRoutesRequest.backend:type_name -> fonoster.routr.location.v2beta1.FindRoutesRequest.Backend
+	10, // 7: fonoster.routr.location.v2beta1.FindRoutesRequest.labels:type_name -> fonoster.routr.location.v2beta1.FindRoutesRequest.LabelsEntry
 	1,  // 8: fonoster.routr.location.v2beta1.FindRoutesResponse.routes:type_name -> fonoster.routr.location.v2beta1.Route
 	0,  // 9: fonoster.routr.location.v2beta1.FindRoutesRequest.Backend.algorithm:type_name -> fonoster.routr.location.v2beta1.FindRoutesRequest.Backend.Algorithm
 	2,  // 10: fonoster.routr.location.v2beta1.Location.AddRoute:input_type -> fonoster.routr.location.v2beta1.AddRouteRequest
 	4,  // 11: fonoster.routr.location.v2beta1.Location.FindRoutes:input_type -> fonoster.routr.location.v2beta1.FindRoutesRequest
 	6,  // 12: fonoster.routr.location.v2beta1.Location.RemoveRoutes:input_type -> fonoster.routr.location.v2beta1.RemoveRoutesRequest
-	12, // 13: fonoster.routr.location.v2beta1.Location.AddRoute:output_type -> google.protobuf.Empty
+	13, // 13: fonoster.routr.location.v2beta1.Location.AddRoute:output_type -> google.protobuf.Empty
 	5,  // 14: fonoster.routr.location.v2beta1.Location.FindRoutes:output_type -> fonoster.routr.location.v2beta1.FindRoutesResponse
-	12, // 15: fonoster.routr.location.v2beta1.Location.RemoveRoutes:output_type -> google.protobuf.Empty
+	13, // 15: fonoster.routr.location.v2beta1.Location.RemoveRoutes:output_type -> google.protobuf.Empty
 	13, // [13:16] is the sub-list for method output_type
 	10, // [10:13] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
@@ -800,7 +881,7 @@ func file_location_v2beta1_location_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_location_v2beta1_location_proto_rawDesc), len(file_location_v2beta1_location_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -407,12 +407,16 @@ type Target struct {
 	EdgePortRef string `protobuf:"bytes,4,opt,name=edge_port_ref,json=edgePortRef,proto3" json:"edge_port_ref,omitempty"`
 	// Where the copy is sent; absent: resolve the uri (RFC 3263).
 	NextHop *NetInterface `protobuf:"bytes,5,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
-	// The flow of the binding (MessageRequest.flow), in at most 255 bytes.
+	// The flow of the binding (MessageRequest.flow), in at most 255 bytes. Once it has ended the copy is sent to next_hop,
+	// or, without one, nowhere: the target has failed.
 	Flow string `protobuf:"bytes,6,opt,name=flow,proto3" json:"flow,omitempty"`
 	// The Path of the binding (RFC 3327), as Route values, in order.
 	Path []string `protobuf:"bytes,7,rep,name=path,proto3" json:"path,omitempty"`
 	// Where the EdgePort edge_port_ref can be reached by SIP, for EdgePorts that do not hand requests over on the bus.
 	EdgePortAddrs []*NetInterface `protobuf:"bytes,8,rep,name=edge_port_addrs,json=edgePortAddrs,proto3" json:"edge_port_addrs,omitempty"`
+	// The instance of the UA (RFC 5626). Of the targets with the same one only the first is tried, and the next one when
+	// that has not been reached: they are flows to one UA (RFC 5626 7). Empty: a target of its own.
+	Instance      string `protobuf:"bytes,9,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -503,6 +507,13 @@ func (x *Target) GetEdgePortAddrs() []*NetInterface {
 	return nil
 }
 
+func (x *Target) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 var File_processor_v2beta1_processor_proto protoreflect.FileDescriptor
 
 const file_processor_v2beta1_processor_proto_rawDesc = "" +
@@ -538,7 +549,7 @@ const file_processor_v2beta1_processor_proto_rawDesc = "" +
 	"\x0eremove_headers\x18f \x03(\tR\rremoveHeaders\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb3\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcf\x02\n" +
 	"\x06Target\x12\x10\n" +
 	"\x03uri\x18\x01 \x01(\tR\x03uri\x12\f\n" +
 	"\x01q\x18\x02 \x01(\x05R\x01q\x12\x1a\n" +
@@ -547,7 +558,8 @@ const file_processor_v2beta1_processor_proto_rawDesc = "" +
 	"\bnext_hop\x18\x05 \x01(\v2..fonoster.routr.processor.v2beta1.NetInterfaceR\anextHop\x12\x12\n" +
 	"\x04flow\x18\x06 \x01(\tR\x04flow\x12\x12\n" +
 	"\x04path\x18\a \x03(\tR\x04path\x12V\n" +
-	"\x0fedge_port_addrs\x18\b \x03(\v2..fonoster.routr.processor.v2beta1.NetInterfaceR\redgePortAddrs*\xbb\x01\n" +
+	"\x0fedge_port_addrs\x18\b \x03(\v2..fonoster.routr.processor.v2beta1.NetInterfaceR\redgePortAddrs\x12\x1a\n" +
+	"\binstance\x18\t \x01(\tR\binstance*\xbb\x01\n" +
 	"\x06Method\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\f\n" +
 	"\bREGISTER\x10\x01\x12\n" +

@@ -23,6 +23,7 @@ type responseContext struct {
 	sent    *processorpb.MessageRequest
 	answer  *processorpb.MessageResponse
 	untried []*processorpb.Target // in the order in which they are tried
+	flows   []*processorpb.Target // further flows to UAs that are tried or untried (see oneFlowEach)
 
 	branches []*branch
 	first    branch // the place of the only one that most requests have
@@ -43,6 +44,7 @@ type branch struct {
 	named    *named              // its next hop is a name; nil: an address
 	breadth  int                 // its share of that of the request
 	datagram *asDatagram         // it was too large for UDP; nil: it was not
+	instance string              // of the target
 }
 
 // add makes a branch.
@@ -67,9 +69,10 @@ func (rc *responseContext) pending() int {
 	return n
 }
 
-// flowGone is the status for a target whose flow is gone: in a dialog the client is told so (RFC 5626 5.3.1).
+// flowGone is the status for a target whose flow is gone: in a dialog the client is told so (RFC 5626 5.3.1), and the
+// EdgePort that handed the request to us, which may know another flow to the UA.
 func (rc *responseContext) flowGone() int {
-	if rc.inDialog {
+	if rc.inDialog || len(rc.above) > 0 {
 		return 430
 	}
 	return 480
@@ -77,7 +80,7 @@ func (rc *responseContext) flowGone() int {
 
 // cancel cancels every branch that is pending, and tries no more.
 func (rc *responseContext) cancel() {
-	rc.untried = nil
+	rc.untried, rc.flows = nil, nil
 	for _, b := range rc.branches {
 		if !b.done && b.client != nil {
 			b.client.Cancel()

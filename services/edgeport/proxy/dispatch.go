@@ -58,6 +58,10 @@ func (p *Proxy) decided(rc *responseContext, sent *processorpb.MessageRequest, r
 			return
 		}
 		tx.Respond(resp.Status, resp.Reason, resp.Headers, resp.Body)
+		if p.cfg.Registered != nil && sent.Method == processorpb.Method_REGISTER && resp.Status/100 == 2 {
+			flow := tx.Flow()
+			tx.After(func() { p.cfg.Registered(flow, sent) })
+		}
 		return
 	}
 	if len(answer.Targets) == 0 && answer.Message == nil {

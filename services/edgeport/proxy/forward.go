@@ -65,7 +65,7 @@ func (p *Proxy) followOn(b *branch, r route) {
 func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest, answer *processorpb.MessageResponse) {
 	rc.sent, rc.answer = sent, answer
 	if len(answer.Targets) > 0 {
-		rc.untried = inOrder(answer.Targets)
+		rc.untried, rc.flows = oneFlowEach(inOrder(answer.Targets))
 		p.tryNext(rc)
 		return
 	}
@@ -112,6 +112,7 @@ func (p *Proxy) tryNext(rc *responseContext) {
 func (p *Proxy) forwardToTarget(b *branch, t *processorpb.Target) {
 	rc := b.context
 	c := p.decidedCopy(rc)
+	b.instance = t.Instance
 	to, err := p.targetAddress(t, &c)
 	if err != nil {
 		p.failed(b, 480)
@@ -405,7 +406,7 @@ func (p *Proxy) dialogToken(c *copyOf, to address) token {
 		t.edge = p.cfg.Edge.Ref
 	}
 	contact, _ := c.request.Get(message.KindContact)
-	if name, err := message.ParseNameAddr(contact); err != nil || !reachable(name.URI, c.from) {
+	if name, err := message.ParseNameAddr(contact); err != nil || !reachable(name.URI, c.from) || keepsFlow(name.URI) {
 		t.caller = c.from.ID()
 	}
 	uri := []byte(c.uri)
@@ -426,14 +427,29 @@ func reachable(contact []byte, flow transport.Flow) bool {
 	return err == nil && to.name.Host == "" && to.protocol == transport.UDP && flow.Protocol() == transport.UDP && to.addr == flow.Remote()
 }
 
-// targetAddress is where a target is reached: on its flow while that lives, else as its URI says; without a flow at the
-// next hop that the processor names, at its Path, or as its URI says. What another EdgePort has bound is handed to it.
+// keepsFlow says whether a contact asks by ;ob for the rest of the dialog to use the flow that it came on (RFC 5626 4.3).
+func keepsFlow(contact []byte) bool {
+	uri, err := message.ParseURI(contact)
+	if err != nil {
+		return false
+	}
+	_, ob := uri.Param("ob")
+	return ob
+}
+
+// targetAddress is where a target is reached: on its flow while that lives; else, and without a flow, at the next hop
+// that the processor names. One that has neither is reached at its Path, or as its URI says. What another EdgePort has
+// bound is handed to it.
 func (p *Proxy) targetAddress(t *processorpb.Target, c *copyOf) (address, error) {
 	switch {
 	case t.EdgePortRef != "" && t.EdgePortRef != p.cfg.Edge.Ref:
 		return p.peerAddress(t, c)
+	case t.Flow != "" && t.NextHop != nil:
+		to, err := interfaceAddress(t.NextHop)
+		to.flow = t.Flow
+		return to, err
 	case t.Flow != "":
-		return bindingAddress(t.Flow, []byte(t.Uri)), nil
+		return address{flow: t.Flow, only: true}, nil
 	case t.NextHop != nil:
 		return interfaceAddress(t.NextHop)
 	case len(t.Path) > 0:

@@ -92,24 +92,11 @@ func (p *Proxy) nextHop(m *message.Message, r route) (address, error) {
 		}
 	}
 	switch {
-	case r.token.opens && flow != "":
-		return bindingAddress(flow, uri), nil
-	case last && flow != "":
+	case flow != "" && (last || r.token.opens): // of a binding the Path says what is behind its flow
 		return address{flow: flow, only: true}, nil
 	default:
 		return uriAddress(uri)
 	}
-}
-
-// bindingAddress is where a binding is reached: on its flow while that lives, else as its URI says, which a browser's
-// does not.
-func bindingAddress(flow string, uri []byte) address {
-	to, err := uriAddress(uri)
-	if err != nil {
-		to = address{only: true}
-	}
-	to.flow = flow
-	return to
 }
 
 // uriAddress is the first part of RFC 3263 4: what the URI itself says about where to send.
@@ -153,12 +140,19 @@ func (a address) at(q resolver.Query) (address, error) {
 		a.addr = netip.AddrPortFrom(addr.Unmap(), q.Port)
 		return a, nil
 	}
-	// RFC 7118 5 and RFC 2606: .invalid is how a browser says that it has no address.
-	if q.Host == "" || strings.HasSuffix(strings.ToLower(q.Host), ".invalid") {
+	if q.Host == "" || isInvalid(q.Host) {
 		return address{}, errNoAddress
 	}
 	a.name = q
 	return a, nil
+}
+
+// isInvalid says whether a name is below .invalid (RFC 2606 2): how a browser says that it has no address (RFC 7118 5).
+func isInvalid(host string) bool {
+	const top = "invalid"
+	host = strings.TrimSuffix(host, ".")
+	n := len(host) - len(top)
+	return n >= 0 && strings.EqualFold(host[n:], top) && (n == 0 || host[n-1] == '.')
 }
 
 // connect is a flow to a. It does not wait: a connection that must be made first takes what is sent meanwhile.

@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 
 	"github.com/routr-fabric/routr/bus"
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	"github.com/routr-fabric/routr/services/edgeport/message"
 	"github.com/routr-fabric/routr/services/edgeport/resolver"
 	"github.com/routr-fabric/routr/services/edgeport/sipconv"
@@ -39,6 +40,9 @@ type Config struct {
 	PeerBySIP     bool         // hand requests to other EdgePorts by SIP, and not by the bus
 	Edge          sipconv.Edge // what every MessageRequest is stamped with
 	Timers        transaction.Timers
+	// Registered is told of every REGISTER that a processor has answered with 2xx, and of the flow that it came on, under
+	// no lock. It may be nil.
+	Registered func(flow transport.Flow, register *processorpb.MessageRequest)
 }
 
 // Proxy is the transaction user of an EdgePort. Its exported methods may be called from any goroutine, those of

@@ -44,6 +44,9 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 		return
 	}
 	b.done = true
+	if unreached(status) && p.nextFlow(b) {
+		return
+	}
 	if status == 401 || status == 407 {
 		rc.keepChallenges(resp)
 	}
@@ -79,6 +82,9 @@ func (p *Proxy) failed(b *branch, status int) {
 		return
 	}
 	b.done = true
+	if p.nextFlow(b) {
+		return
+	}
 	b.context.offer(status, nil)
 	if !b.context.starting {
 		p.tryNext(b.context)

@@ -51,6 +51,12 @@ type Spec struct {
 	MaxExpires int `json:"maxExpires,omitempty" jsonschema:"minimum=1,maximum=31536000,default=7200"`
 	// Length of a registration that does not ask for one, in seconds.
 	DefaultExpires int `json:"defaultExpires,omitempty" jsonschema:"minimum=1,maximum=31536000,default=3600"`
+	// How often, in seconds, a client that registers a flow (RFC 5626) is to send keep-alives on it: the Flow-Timer of its
+	// 200. An EdgePort takes a connection for dead that is silent for half an hour.
+	FlowTimer int `json:"flowTimer,omitempty" jsonschema:"minimum=10,maximum=1800,default=120"`
+	// The way that the requests of a registered client are to take, as sip: or sips: URIs with the parameter lr, the one
+	// that it sends to first: the Service-Route of its 200 (RFC 3608). None if absent: it sends to its outbound proxy.
+	ServiceRoute []string `json:"serviceRoute,omitempty" jsonschema:"maxItems=16,example=sip:edge.example.com;lr"`
 }
 
 // maxExpires is the longest registration that can be configured: a year.
@@ -69,6 +75,7 @@ func Default() Config {
 			MinExpires:     60,
 			MaxExpires:     7200,
 			DefaultExpires: 3600,
+			FlowTimer:      120,
 		},
 	}
 }
@@ -119,6 +126,22 @@ func (c Config) Validate() error {
 	if s.DefaultExpires < s.MinExpires || s.DefaultExpires > s.MaxExpires {
 		wrong("spec.defaultExpires: %d is out of range, want %d (spec.minExpires) to %d (spec.maxExpires) seconds",
 			s.DefaultExpires, s.MinExpires, s.MaxExpires)
+	}
+	if s.FlowTimer < 10 || s.FlowTimer > 1800 {
+		wrong("spec.flowTimer: %d is out of range, want 10 to 1800 seconds", s.FlowTimer)
+	}
+	if n := len(s.ServiceRoute); n > maxPath {
+		wrong("spec.serviceRoute: it has %d URIs, want at most %d", n, maxPath)
+	}
+	for i, r := range s.ServiceRoute {
+		switch u, ok := processor.ParseURI(r); {
+		case !ok:
+			wrong("spec.serviceRoute[%d]: %q is no SIP URI, want one such as sip:edge.example.com;lr", i, r)
+		case !hasParam(u, "lr"):
+			wrong("spec.serviceRoute[%d]: %q has no parameter lr, want %s;lr", i, r, r)
+		case u.Query != "":
+			wrong("spec.serviceRoute[%d]: %q has headers, want a URI without a question mark", i, r)
+		}
 	}
 	return errors.Join(errs...)
 }

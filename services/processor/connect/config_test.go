@@ -2,6 +2,7 @@ package connect
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ func TestConfigValidate(t *testing.T) {
 	}{
 		{"default", func(*Config) {}, ""},
 		{"everything", func(c *Config) {
+			c.Spec.FlowTimer, c.Spec.ServiceRoute = 10, []string{"sip:edge.example.com;lr", "sips:[2001:db8::1]:5061;transport=tcp;LR"}
 			c.Spec.BindAddr, c.Spec.Trusted = "0.0.0.0:51904", []string{"192.0.2.1", "10.1.2.3/8", "2001:db8::/32", "::1"}
 		}, ""},
 		{"ref", func(c *Config) { c.Ref = "a b" }, `ref: "a b" is no name, want one without spaces such as connect`},
@@ -31,6 +33,13 @@ func TestConfigValidate(t *testing.T) {
 				"spec.defaultExpires: 3600 is out of range, want 3601 (spec.minExpires) to 7200 (spec.maxExpires) seconds"},
 		{"maxExpires", func(c *Config) { c.Spec.MaxExpires = maxExpires + 1 },
 			"spec.maxExpires: 31536001 is out of range, want 60 (spec.minExpires) to 31536000 seconds"},
+		{"flowTimer", func(c *Config) { c.Spec.FlowTimer = 9 }, "spec.flowTimer: 9 is out of range, want 10 to 1800 seconds"},
+		{"long serviceRoute", func(c *Config) { c.Spec.ServiceRoute = slices.Repeat([]string{"sip:e;lr"}, 17) },
+			"spec.serviceRoute: it has 17 URIs, want at most 16"},
+		{"serviceRoute", func(c *Config) { c.Spec.ServiceRoute = []string{"sip:e;lr", "<sip:e;lr>", "sip:e", "sip:e;lr?Route=x"} },
+			`spec.serviceRoute[1]: "<sip:e;lr>" is no SIP URI, want one such as sip:edge.example.com;lr` + "\n" +
+				`spec.serviceRoute[2]: "sip:e" has no parameter lr, want sip:e;lr` + "\n" +
+				`spec.serviceRoute[3]: "sip:e;lr?Route=x" has headers, want a URI without a question mark`},
 		{"defaultExpires", func(c *Config) { c.Spec.DefaultExpires = 59 },
 			"spec.defaultExpires: 59 is out of range, want 60 (spec.minExpires) to 7200 (spec.maxExpires) seconds"},
 	} {

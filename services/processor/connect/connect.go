@@ -34,7 +34,9 @@ type Service struct {
 	counts  counts
 	date    atomic.Pointer[date]
 
-	find, add     string // subjects
+	find, add     string   // subjects
+	serviceRoute  []string // values of Service-Route
+	flowTimer     string   // the value of Flow-Timer
 	nonceLifetime time.Duration
 }
 
@@ -52,6 +54,10 @@ func New(cfg Config, res Resources, conn *bus.Conn, log *slog.Logger, meter metr
 		cfg: cfg.Spec, ref: cfg.Ref, conn: conn, log: log, dir: dir,
 		find: bus.SubjectLocation(bus.LocationFind), add: bus.SubjectLocation(bus.LocationAdd),
 		nonceLifetime: processor.NonceLifetime,
+		flowTimer:     strconv.Itoa(cfg.Spec.FlowTimer),
+	}
+	for _, r := range cfg.Spec.ServiceRoute {
+		s.serviceRoute = append(s.serviceRoute, "<"+r+">")
 	}
 	for _, t := range cfg.Spec.Trusted {
 		n, err := parseNet(t)

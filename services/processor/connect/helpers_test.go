@@ -109,13 +109,17 @@ func testConfig() Config {
 
 func newFabric(t testing.TB, conn *bus.Conn, change func(*Service)) *fabric {
 	t.Helper()
+	return newFabricOf(t, conn, testConfig(), change)
+}
+
+func newFabricOf(t testing.TB, conn *bus.Conn, cfg Config, change func(*Service)) *fabric {
+	t.Helper()
 	f := &fabric{t: t, conn: conn}
 	l, err := location.New(location.Default(), conn, slog.New(slog.DiscardHandler), noop.Meter{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.location = run(t, l)
-	cfg := testConfig()
 	if f.connect, err = New(cfg, testResources(), conn, slog.New(slog.DiscardHandler), noop.Meter{}); err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +144,7 @@ type request struct {
 	callID       string
 	cSeq         uint32
 	edgePort     string
+	vias         int // how many there are; 0: one
 	noFrom, noTo bool
 }
 
@@ -187,6 +192,9 @@ func (r request) build() *processorpb.MessageRequest {
 		To:          &sipmessagepb.To{Address: &sipmessagepb.Address{Uri: sipURI(to)}, Tag: r.toTag},
 		CallId:      &sipmessagepb.CallID{CallId: callID},
 		CSeq:        &sipmessagepb.CSeq{Number: max(r.cSeq, 1), Method: method},
+	}
+	for range max(r.vias, 1) {
+		m.Via = append(m.Via, &sipmessagepb.Via{Host: "192.0.2.1", Transport: "UDP"})
 	}
 	if r.noFrom {
 		m.From = nil
@@ -320,9 +328,9 @@ func describe(m *processorpb.MessageResponse) string {
 		if h := t.NextHop; h != nil {
 			b.WriteString(" at " + h.Transport.String() + " " + h.Host + ":" + itoa(h.Port))
 		}
-		for name, value := range map[string]string{"flow": t.Flow, "edgeport": t.EdgePortRef, "path": strings.Join(t.Path, " ")} {
-			if value != "" {
-				b.WriteString(" " + name + "=" + value)
+		for _, x := range [][2]string{{"flow", t.Flow}, {"edgeport", t.EdgePortRef}, {"path", strings.Join(t.Path, " ")}, {"instance", t.Instance}} {
+			if x[1] != "" {
+				b.WriteString(" " + x[0] + "=" + x[1])
 			}
 		}
 		if t.Q != 1000 {

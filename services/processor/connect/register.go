@@ -28,11 +28,14 @@ type registration struct {
 	headers registerHeaders
 	aor     string
 	agent   *agent // nil: a user that only a trusted peer knows
+
+	outbound bool // its contact is a flow (RFC 5626), see checkOutbound
 }
 
 // registerHeaders are the headers of a REGISTER that have no field in SIPMessage.
 type registerHeaders struct {
 	unsupported []string // option tags of Require that we do not know
+	outbound    bool     // Require has outbound
 	path        []string
 	supported   []string // values of Supported
 	sessions    int32
@@ -50,6 +53,13 @@ func (s *Service) register(ctx context.Context, r processor.Request) {
 	reg := registration{Request: r, headers: readHeaders(m)}
 	if len(reg.headers.unsupported) > 0 { // step 2
 		s.refuse(r, 420, "", processor.NewHeader("Unsupported", strings.Join(reg.headers.unsupported, ", ")))
+		return
+	}
+	if status, reason := reg.checkPath(); status == 421 {
+		s.refuse(r, status, reason, processor.NewHeader("Require", "path"))
+		return
+	} else if status != 0 {
+		s.refuse(r, status, reason)
 		return
 	}
 	to, trusted, username := m.GetTo().GetAddress().GetUri(), s.trusts(r), ""
@@ -119,6 +129,9 @@ func (s *Service) bind(ctx context.Context, reg *registration) {
 // addRoutes turns contacts into the routes of add, all or none (RFC 3261 10.3 step 7); first is for the first of them.
 // ok is false if reg has been refused.
 func (s *Service) addRoutes(reg *registration, add *locationpb.AddRouteRequest, first *locationpb.Route, contacts []*sipmessagepb.Contact) (ok bool) {
+	if !s.checkOutbound(reg, contacts) {
+		return false
+	}
 	now := time.Now().UnixMilli()
 	for i, c := range contacts {
 		expires := s.expires(reg, c)
@@ -178,7 +191,6 @@ func (reg *registration) fill(route *locationpb.Route, c *sipmessagepb.Contact) 
 	route.ListeningPoints = reg.ListeningPoints
 	route.Localnets = reg.Localnets
 	route.ExternalAddrs = reg.ExternalAddrs
-	route.Flow = reg.Flow
 	route.CallId = callID(reg.MessageRequest)
 	route.CSeq = reg.Message.GetCSeq().GetNumber()
 	route.SessionCount = reg.headers.sessions
@@ -187,25 +199,21 @@ func (reg *registration) fill(route *locationpb.Route, c *sipmessagepb.Contact) 
 		route.Q = &thousandths
 	}
 	size := len(text)
-	// The vector belongs to a UA that understands it (RFC 3327 5.3).
-	if len(reg.headers.path) > 0 && reg.supports("path") {
+	if len(reg.headers.path) > 0 {
+		// RFC 3327 5.3: it is reached by its Path, and what the next hop sent the REGISTER on is no flow to it.
 		route.Path = reg.headers.path
 		for _, p := range route.Path {
 			size += len(p)
 		}
+	} else {
+		route.Flow = reg.Flow
 	}
-	if len(c.GetParameters()) > 0 {
-		// What cannot be written back between quotation marks is no instance.
-		if id := strings.Trim(c.Parameters["+sip.instance"], `"`); !strings.ContainsAny(id, "\"\\\r\n\x00") {
-			route.Instance = id
-			size += len(id)
-		}
-		// RFC 5626 6: only over a connection that the EdgePort holds can a flow be used again.
-		if id, err := strconv.ParseUint(c.Parameters["reg-id"], 10, 31); err == nil && route.Instance != "" &&
-			route.Flow != "" && reg.supports("outbound") {
-			route.RegId = int32(id)
-		}
+	route.Instance = instanceOf(c)
+	size += len(route.Instance)
+	if reg.outbound && route.Instance != "" {
+		route.RegId = regIDOf(c)
 	}
+	route.Dialable = route.Flow != "" && route.RegId == 0 && dialable(u, route.Host)
 	return size <= maxBindingText
 }
 
@@ -232,7 +240,11 @@ func readHeaders(m *sipmessagepb.SIPMessage) (h registerHeaders) {
 		case len("Require"):
 			if strings.EqualFold(name, "Require") {
 				for tag := range strings.SplitSeq(e.Value, ",") {
-					if tag = strings.TrimSpace(tag); tag != "" && !strings.EqualFold(tag, "path") {
+					switch tag = strings.TrimSpace(tag); {
+					case tag == "", strings.EqualFold(tag, "path"):
+					case strings.EqualFold(tag, "outbound"):
+						h.outbound = true
+					default:
 						h.unsupported = append(h.unsupported, tag)
 					}
 				}
@@ -302,11 +314,7 @@ func (s *Service) queried(reg *registration, reply bus.Reply, err error) {
 // accept is the 200 with every binding that there is (RFC 3261 10.3 step 8).
 func (s *Service) accept(reg *registration, routes []*locationpb.Route) {
 	now := time.Now()
-	echo := reg.headers.path
-	if len(echo) > 0 && !reg.supports("path") {
-		echo = nil
-	}
-	n := len(routes) + 1 + len(echo) + 1
+	n := len(routes) + len(reg.headers.path) + len(s.serviceRoute) + 3
 	block, headers := make([]sipmessagepb.Extension, n), make([]*sipmessagepb.Extension, 0, n)
 	add := func(name, value string) {
 		e := &block[len(headers)]
@@ -314,18 +322,22 @@ func (s *Service) accept(reg *registration, routes []*locationpb.Route) {
 		headers = append(headers, e)
 	}
 	var room [512]byte
-	outbound := false
 	for _, route := range routes {
 		if left := remaining(route, now); left > 0 {
 			add("Contact", string(appendContact(room[:0], route, left)))
-			outbound = outbound || route.RegId > 0 && route.Flow != "" && route.Flow == reg.Flow
 		}
 	}
-	for _, p := range echo {
+	for _, p := range reg.headers.path { // RFC 3327 5.3
 		add("Path", p)
 	}
-	if outbound {
-		add("Require", "outbound") // RFC 5626 6
+	for _, r := range s.serviceRoute { // RFC 3608 6.3
+		add("Service-Route", r)
+	}
+	if reg.outbound { // RFC 5626 6
+		add("Require", "outbound")
+		if len(reg.headers.path) == 0 { // else the flow, and so its timer, is the edge proxy's (5.4)
+			add("Flow-Timer", s.flowTimer)
+		}
 	}
 	add("Date", s.dateText(now))
 	s.counts.add(registered)

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -87,12 +88,33 @@ func TestRegistrar(t *testing.T) {
 			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=7200"},
 		{name: "R9 too long for the agent", in: request{from: "sip:1004@sip.local", contacts: one(contact{uri: phoneContact, expires: "999999"})},
 			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=600"},
+		{name: "R7 garbage in the parameter", in: request{contacts: one(contact{uri: phoneContact, expires: "-1"})},
+			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=3600"},
+		{name: "R7 more than 31 bits", in: request{contacts: one(contact{uri: phoneContact, expires: "2147483647"})},
+			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=7200"},
+		{name: "R8 at the minimum", in: request{contacts: one(contact{uri: phoneContact, expires: "60"})},
+			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60"},
+		{name: "R8 the header is too brief", in: request{contacts: one(contact{uri: phoneContact}), expires: "59"},
+			want: "423 Interval Too Brief | Min-Expires: 60", wantOld: "200 OK"},
+		{name: "R10 three decimals", in: request{contacts: one(contact{uri: phoneContact, expires: "600", q: "0.125"})},
+			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=600;q=0.125"},
+		{name: "R10 q of one", in: request{contacts: one(contact{uri: phoneContact, expires: "600", q: "1"})},
+			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=600"},
+		{name: "R10 the highest q first", in: request{contacts: []contact{
+			{uri: "sip:a@192.0.2.1", expires: "60", q: "0.1"}, {uri: "sip:b@192.0.2.1", expires: "60", q: "0.101"}}},
+			want: "200 OK | Contact: <sip:b@192.0.2.1>;expires=60;q=0.101 | Contact: <sip:a@192.0.2.1>;expires=60;q=0.100"},
 		{name: "R10 q of zero", in: request{contacts: one(contact{uri: phoneContact, expires: "600", q: "0"})},
 			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=600;q=0.000"},
 		{name: "R11 the second is bad", in: request{contacts: []contact{{uri: phoneContact, expires: "60"}, {uri: "mailto:x@sip.local"}}},
 			want: "400 Contact Is No SIP URI Or Too Long", wantOld: "200 OK"},
 		{name: "R11 the second is too brief", in: request{contacts: []contact{{uri: phoneContact, expires: "60"}, {uri: "sip:x@192.0.2.3", expires: "1"}}},
 			want: "423 Interval Too Brief | Min-Expires: 60", wantOld: "200 OK"},
+		{name: "R13 spelling of a contact", before: []request{{contacts: one(contact{uri: "sip:%31001@Phone.example.com;transport=TCP;x=1", expires: "60"})}},
+			in:   request{cSeq: 2, contacts: one(contact{uri: "SIP:1001@phone.EXAMPLE.com;y=2;Transport=tcp", expires: "600"})},
+			want: "200 OK | Contact: <SIP:1001@phone.EXAMPLE.com;y=2;Transport=tcp>;expires=600"},
+		{name: "R13 the case of a user", before: []request{{contacts: one(contact{uri: "sip:Bob@192.0.2.1", expires: "60"})}},
+			in:   request{cSeq: 2, contacts: one(contact{uri: "sip:bob@192.0.2.1", expires: "60"})},
+			want: "200 OK | Contact: <sip:bob@192.0.2.1>;expires=60 | Contact: <sip:Bob@192.0.2.1>;expires=60"},
 		{name: "R14 spelling of the AOR", before: []request{{contacts: one(contact{uri: phoneContact, expires: "60"})}},
 			in:   request{uri: "sip:SIP.LOCAL", from: "sip:%31001@SIP.local;x=y"},
 			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60"},
@@ -101,8 +123,21 @@ func TestRegistrar(t *testing.T) {
 			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60"},
 		{name: "R15 To of another domain", in: request{uri: "sip:other.local"}, want: "404 Not Found"},
 		{name: "To without a user", in: request{from: "sip:sip.local"}, want: "404 Not Found"},
+		{name: "R16 third party, of a trusted peer", in: request{from: "sip:1002@sip.local", to: "sip:1001@sip.local", contacts: one(contact{uri: phoneContact, expires: "60"})},
+			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60"},
+		{name: "R18 Record-Route", in: request{headers: []string{"Record-Route: <sip:p;lr>"}, contacts: one(contact{uri: phoneContact, expires: "60"})},
+			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60"},
+		{name: "P62 gruu is not done, and not offered", in: request{headers: []string{"Supported: gruu"},
+			contacts: one(contact{uri: phoneContact, expires: "60", params: map[string]string{"+sip.instance": "<urn:uuid:1>", "pub-gruu": "x", "temp-gruu": "y"}})},
+			want: `200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60;+sip.instance="<urn:uuid:1>"`},
+		{name: "P62 gruu required", in: request{headers: []string{"Require: gruu"}, contacts: one(contact{uri: phoneContact})},
+			want: "420 Bad Extension | Unsupported: gruu", wantOld: "200 OK"},
 		{name: "R17 Require", in: request{headers: []string{"Require: path, gin", "Require: 100rel"}, contacts: one(contact{uri: phoneContact})},
 			want: "420 Bad Extension | Unsupported: gin, 100rel", wantOld: "200 OK"},
+		{name: "R19 a refresh is no further contact",
+			before: []request{{from: "sip:1004@sip.local", callID: "a", contacts: one(contact{uri: phoneContact, expires: "60"})}},
+			in:     request{from: "sip:1004@sip.local", callID: "b", contacts: one(contact{uri: phoneContact, expires: "600"})},
+			want:   "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=600"},
 		{name: "R19 too many contacts",
 			before:  []request{{from: "sip:1004@sip.local", callID: "a", contacts: one(contact{uri: phoneContact, expires: "600"})}},
 			in:      request{from: "sip:1004@sip.local", callID: "b", contacts: one(contact{uri: "sip:1004@192.0.2.9"})},
@@ -110,14 +145,14 @@ func TestRegistrar(t *testing.T) {
 			wantOld: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=600"},
 		{name: "R21 Path", in: request{headers: []string{"Path: <sip:p1;lr>", "Path: <sip:p2;lr>", "Supported: timer, path"}, contacts: one(contact{uri: phoneContact, expires: "60"})},
 			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60 | Path: <sip:p1;lr> | Path: <sip:p2;lr>"},
-		{name: "R21 Path without Supported", in: request{headers: []string{"Path: <sip:p1;lr>"}, contacts: one(contact{uri: phoneContact, expires: "60"})},
-			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60"},
-		{name: "R22 outbound", in: request{flow: "f1", headers: []string{"Supported: outbound"},
-			contacts: one(contact{uri: phoneContact, expires: "60", params: map[string]string{"+sip.instance": "<urn:uuid:1>", "reg-id": "1"}})},
-			want: `200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60;+sip.instance="<urn:uuid:1>";reg-id=1 | Require: outbound`},
-		{name: "R22 outbound without a connection", in: request{headers: []string{"Supported: outbound"},
-			contacts: one(contact{uri: phoneContact, expires: "60", params: map[string]string{"+sip.instance": "<urn:uuid:1>", "reg-id": "1"}})},
-			want: `200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60;+sip.instance="<urn:uuid:1>"`},
+		{name: "R21 Path of a UA that does not know it", in: request{headers: []string{"Path: <sip:p1;lr>", "Require: path"}, contacts: one(contact{uri: phoneContact})},
+			want: "421 Extension Required | Require: path", wantOld: "200 OK"},
+		{name: "R21 Path without angle brackets", in: request{headers: []string{"Path: sip:p1;lr", "Supported: path"}, contacts: one(contact{uri: phoneContact})},
+			want: "400 Path Is No SIP URI", wantOld: "200 OK"},
+		{name: "R21 Path of another scheme", in: request{headers: []string{"Path: <tel:+1>", "Supported: path"}, contacts: one(contact{uri: phoneContact})},
+			want: "400 Path Is No SIP URI", wantOld: "200 OK"},
+		{name: "R21 long Path", in: request{headers: append(slices.Repeat([]string{"Path: <sip:p;lr>"}, maxPath+1), "Supported: path"), contacts: one(contact{uri: phoneContact})},
+			want: "400 Path Is Too Long", wantOld: "200 OK"},
 		{name: "instance that cannot be quoted", in: request{
 			contacts: one(contact{uri: phoneContact, expires: "60", params: map[string]string{"+sip.instance": `a";x="`}})},
 			want: `200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60`},
@@ -179,11 +214,14 @@ func TestRegisterRoute(t *testing.T) {
 			t.Fatalf("find = %v, %v, want one route", found, err)
 		}
 		r := found.Routes[0]
+		if r.Dialable {
+			t.Error("dialable = true, want false for a binding with a Path")
+		}
 		got := []string{r.User, r.Host, r.Port, r.Transport.String(), r.ContactUri, r.CallId, itoa(int32(r.CSeq)), itoa(r.Expires),
 			itoa(r.GetQ()), strings.Join(r.Path, " "), r.Instance, itoa(r.RegId), r.Flow, r.EdgePortRef, itoa(r.SessionCount),
 			r.ListeningPoints[0].Host}
 		want := []string{"1001", peer, "40000", "TCP", "sip:1001@10.0.0.5:5062;transport=tcp", "call-9", "9", "120",
-			"250", "<sip:edge;lr>", "<urn:uuid:1>", "0", "flow-1", "edgeport-01", "12", "203.0.113.1"}
+			"250", "<sip:edge;lr>", "<urn:uuid:1>", "0", "", "edgeport-01", "12", "203.0.113.1"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("route (-want +got):\n%s", diff)
 		}
@@ -194,7 +232,7 @@ func TestRegisterRoute(t *testing.T) {
 }
 
 // R12: a store that is dead is a 503 with Retry-After, for those who register and those who call.
-func TestLocationIsGone(t *testing.T) {
+func TestR12LocationIsGone(t *testing.T) {
 	bustest.Modes(t, func(t *testing.T, conn *bus.Conn) {
 		f := newFabric(t, conn, nil)
 		f.location()

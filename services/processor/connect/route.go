@@ -147,30 +147,37 @@ func makeTargets(routes []*locationpb.Route, secure bool, here string) []*proces
 		}
 		t := &block[i].target
 		t.Uri, t.Q, t.Flow, t.Path = requestURI(text), 1000, route.Flow, route.Path
+		t.Instance = route.Instance
 		if route.Q != nil {
 			t.Q = *route.Q
 		}
 		if route.EdgePortRef != here {
 			t.EdgePortRef = route.EdgePortRef
 		}
-		if behind(route, contact) {
-			if port, err := strconv.ParseUint(route.Port, 10, 16); err == nil {
-				hop := &block[i].hop
-				hop.Host, hop.Port, hop.Transport = route.Host, int32(port), route.Transport
-				t.NextHop = hop
-			}
+		if hop := &block[i].hop; nextHop(hop, route, contact) {
+			t.NextHop = hop
 		}
 		targets = append(targets, t)
 	}
 	return targets
 }
 
-// behind reports whether a binding is reached where its REGISTER came from, not where its contact says: over the flow of a
-// connection, and through the NAT that makes the client come from another host than it knows of itself. Where only the
-// port differs there is no NAT, and the contact counts. A Path (RFC 3327) gives the way itself.
-func behind(route *locationpb.Route, contact processor.URI) bool {
-	return route.Flow != "" ||
-		len(route.Path) == 0 && !strings.EqualFold(trimBrackets(contact.Host), trimBrackets(route.Host))
+// nextHop fills hop with where a binding is reached, if that is not where its contact says. Over UDP it is where the
+// REGISTER came from, if that is another host than the client knows of itself: it is behind a NAT. Where only the port
+// differs there is none, and the contact counts. A Path (RFC 3327) gives the way itself. Beside a flow it is where the
+// client is once the flow has ended: at its contact, or nowhere.
+func nextHop(hop *processorpb.NetInterface, route *locationpb.Route, contact processor.URI) bool {
+	switch {
+	case route.Flow != "":
+		transport, ok := streamOf(contact)
+		hop.Host, hop.Port, hop.Transport = trimBrackets(contact.Host), int32(contact.Port), transport
+		return ok && route.Dialable
+	case route.Dialable || len(route.Path) > 0 || strings.EqualFold(trimBrackets(contact.Host), trimBrackets(route.Host)):
+		return false
+	}
+	port, err := strconv.ParseUint(route.Port, 10, 16)
+	hop.Host, hop.Port, hop.Transport = route.Host, int32(port), route.Transport
+	return err == nil
 }
 
 // requestURI is a contact address as a Request-URI, where headers and the method parameter may not be (RFC 3261 19.1.1).

@@ -34,10 +34,20 @@ func TestRoute(t *testing.T) {
 			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@10.0.0.5:5060 at UDP 198.51.100.7:41000"},
 		{name: "browser",
 			before: []request{{flow: "f1", sourcePort: 41000, contacts: []contact{{uri: "sip:x@abc.invalid;transport=ws"}}}},
-			in:     request{uri: "sip:1001@sip.local"}, want: "sip:x@abc.invalid;transport=ws at TCP 198.51.100.7:41000 flow=f1"},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:x@abc.invalid;transport=ws flow=f1"},
 		{name: "a connection, though the contact is its own address",
 			before: []request{{flow: "f1", sourcePort: 41000, contacts: []contact{{uri: "sip:1001@198.51.100.7:5060;transport=tcp"}}}},
-			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7:5060;transport=tcp at TCP 198.51.100.7:41000 flow=f1"},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7:5060;transport=tcp at TCP 198.51.100.7:5060 flow=f1"},
+		{name: "R23 a connection through a NAT, and nothing else",
+			before: []request{{flow: "f1", sourcePort: 41000, contacts: []contact{{uri: "sip:1001@10.0.0.5:5060;transport=tcp"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@10.0.0.5:5060;transport=tcp flow=f1"},
+		{name: "R23 a flow of RFC 5626 and nothing else",
+			before: []request{{flow: "f1", sourcePort: 41000, headers: []string{"Supported: outbound"}, contacts: []contact{{
+				uri: "sip:1001@198.51.100.7:5060;transport=tcp;ob", params: map[string]string{"+sip.instance": "<urn:uuid:1>", "reg-id": "1"}}}}},
+			in: request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7:5060;transport=tcp;ob flow=f1 instance=<urn:uuid:1>"},
+		{name: "P61 Path, and not the connection that the REGISTER came on",
+			before: []request{{flow: "f1", vias: 2, headers: []string{"Path: <sip:p1;lr>", "Supported: path"}, contacts: []contact{{uri: "sip:1001@198.51.100.7;transport=tcp"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7;transport=tcp path=<sip:p1;lr>"},
 		{name: "at another EdgePort",
 			before: []request{{edgePort: "edgeport-02", contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
 			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7 edgeport=edgeport-02"},
@@ -149,9 +159,12 @@ func TestMakeTargets(t *testing.T) {
 		{ContactUri: "tel:+1", Host: "192.0.2.3", Port: "5060"},
 		{ContactUri: "sip:a@[2001:db8::1]", Host: "2001:db8::1", Port: "5060"},
 		{ContactUri: "sip:a@10.0.0.1", Host: "192.0.2.4", Port: "none"},
+		{ContactUri: "sip:a@[2001:db8:0::1];transport=tcp", Host: "2001:db8::1", Port: "41000", Dialable: true}, // its flow has ended
+		{ContactUri: "sip:a@[2001:db8:0::1]:5062;transport=tcp", Host: "2001:db8::1", Port: "41000", Dialable: true, Flow: "f"},
 	}
 	got := describe(&processorpb.MessageResponse{Targets: makeTargets(routes, false, "")})
-	want := "sip:1001@192.0.2.1:5070;transport=tcp + sip:192.0.2.2 + sip:a@[2001:db8::1] + sip:a@10.0.0.1"
+	want := "sip:1001@192.0.2.1:5070;transport=tcp + sip:192.0.2.2 + sip:a@[2001:db8::1] + sip:a@10.0.0.1" +
+		" + sip:a@[2001:db8:0::1];transport=tcp + sip:a@[2001:db8:0::1]:5062;transport=tcp at TCP 2001:db8:0::1:5062 flow=f"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("makeTargets (-want +got):\n%s", diff)
 	}
