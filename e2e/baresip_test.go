@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -55,16 +56,16 @@ type baresip struct {
 	events  chan string // the types of the events so far that were not waited for
 }
 
-// startBaresip starts a softphone and returns when it is registered.
-func startBaresip(t *testing.T, p *phone) *baresip {
+// startBaresip starts a softphone and returns when it is registered. It sends messages to the first of its contacts.
+func startBaresip(t *testing.T, p *phone, contacts ...string) *baresip {
 	t.Helper()
 	dir := t.TempDir()
 	control := net.JoinHostPort(p.host, "4444")
 	write(t, dir+"/config", baresipConfig, p.host, phonePort, control)
 	write(t, dir+"/accounts", `<sip:%s@%s;transport=%s>;auth_pass=%s;outbound="sip:%s;transport=%[3]s";regint=600;audio_codecs=PCMU/8000/1`+"\n",
 		p.user, domain, p.transport, p.password, p.server)
-	write(t, dir+"/contacts", "\n") // without it baresip writes samples
-	cmd := exec.Command("baresip", "-f", dir, "-v")
+	write(t, dir+"/contacts", "%s\n", strings.Join(contacts, "\n")) // without it baresip writes samples
+	cmd := exec.Command("baresip", "-f", dir, "-v", "-s")
 	if _, err := cmd.StdinPipe(); err != nil { // left open: baresip ends with its input
 		t.Fatal(err)
 	}

@@ -117,15 +117,20 @@ var modes = []struct {
 // startOne starts the whole system in one process.
 func startOne(t *testing.T) *system {
 	s := newSystem()
+	s.startOne(t, fmt.Sprintf(edgeportYAML, s.host))
+	return s
+}
+
+// startOne starts the whole system in one process, with an EdgePort that is configured so.
+func (s *system) startOne(t *testing.T, edgeport string) {
 	dir := t.TempDir()
-	write(t, dir+"/config/edgeport.yaml", edgeportYAML, s.host)
+	write(t, dir+"/config/edgeport.yaml", "%s", edgeport)
 	write(t, dir+"/config/dispatcher.yaml", dispatcherYAML)
 	write(t, dir+"/config/connect.yaml", connectYAML)
 	write(t, dir+"/config/location.yaml", locationYAML, "memory")
 	write(t, dir+"/config/bus.yaml", busYAML, strings.TrimPrefix(s.nats, "nats://"))
 	write(t, dir+"/resources/all.yaml", "%s", s.resources())
 	s.run(t, "one", "one", "--config", dir+"/config", "--resources", dir+"/resources", "--data", dir+"/data", "--http", "")
-	return s
 }
 
 // startFabric starts a NATS server and, each in a process of its own, an EdgePort and two of every other service.
