@@ -114,6 +114,9 @@ func (d *driver) read(output io.Reader) {
 		}
 		d.mu.Lock()
 		p, answer := d.phones[l.Phone], d.answers[l.ID]
+		if p == nil {
+			delete(d.answers, l.ID) // there is one answer to a command
+		}
 		d.mu.Unlock()
 		switch {
 		case p != nil:
@@ -165,23 +168,23 @@ type account struct {
 }
 
 // device makes a phone, which does not connect yet.
-func (d *driver) device(t *testing.T, a account) *webPhone {
+func (d *driver) device(a account) *webPhone {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := &webPhone{driver: d, name: fmt.Sprintf("%s-%d", a.User, len(d.phones)+1), account: a, happened: make(chan struct{})}
 	d.phones[p.name] = p
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(p.story())
-		}
-	})
 	return p
 }
 
 // tab opens a tab of the browser with a phone in it, which is closed when the test ends.
 func (d *driver) tab(t *testing.T, a account) *webPhone {
 	t.Helper()
-	p := d.device(t, a)
+	p := d.device(a)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(p.story())
+		}
+	})
 	p.do(t, "open", nil)
 	t.Cleanup(func() { p.do(t, "close", nil) })
 	return p
@@ -220,18 +223,18 @@ func (p *webPhone) note(l line) {
 	p.happened = make(chan struct{})
 }
 
-// await waits for an event and returns it; what comes before it is forgotten. A call or a registration that fails
-// meanwhile ends the test.
+// await waits for an event and returns it; what comes before it is forgotten. A call that fails meanwhile, or a
+// registration that is refused, ends the test.
 func (p *webPhone) await(t *testing.T, event string) (found line) {
 	t.Helper()
 	p.until(t, "event "+event, func() bool {
 		for p.seen < len(p.events) {
 			found = p.events[p.seen]
 			p.seen++
-			switch found.Event {
-			case event:
+			switch {
+			case found.Event == event:
 				return true
-			case "failed", "registrationFailed":
+			case found.Event == "failed", found.Event == "registrationFailed" && found.Status != 0:
 				t.Fatalf("%s: event %s, status %d, cause %q, originator %q, want event %s",
 					p.name, found.Event, found.Status, found.Cause, found.Originator, event)
 			}
