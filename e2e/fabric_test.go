@@ -117,20 +117,22 @@ var modes = []struct {
 // startOne starts the whole system in one process.
 func startOne(t *testing.T) *system {
 	s := newSystem()
-	s.startOne(t, fmt.Sprintf(edgeportYAML, s.host))
+	s.run(t, "one", s.one(t, fmt.Sprintf(edgeportYAML, s.host), strings.TrimPrefix(s.nats, "nats://"))...)
 	return s
 }
 
-// startOne starts the whole system in one process, with an EdgePort that is configured so.
-func (s *system) startOne(t *testing.T, edgeport string) {
+// one writes the files of a system in one process, with that EdgePort and a bus that listens on an address, and returns
+// the arguments to start it with.
+func (s *system) one(t *testing.T, edgeport, bus string) []string {
+	t.Helper()
 	dir := t.TempDir()
 	write(t, dir+"/config/edgeport.yaml", "%s", edgeport)
 	write(t, dir+"/config/dispatcher.yaml", dispatcherYAML)
 	write(t, dir+"/config/connect.yaml", connectYAML)
 	write(t, dir+"/config/location.yaml", locationYAML, "memory")
-	write(t, dir+"/config/bus.yaml", busYAML, strings.TrimPrefix(s.nats, "nats://"))
+	write(t, dir+"/config/bus.yaml", busYAML, bus)
 	write(t, dir+"/resources/all.yaml", "%s", s.resources())
-	s.run(t, "one", "one", "--config", dir+"/config", "--resources", dir+"/resources", "--data", dir+"/data", "--http", "")
+	return []string{"one", "--config", dir + "/config", "--resources", dir + "/resources", "--data", dir + "/data", "--http", ""}
 }
 
 // startFabric starts a NATS server and, each in a process of its own, an EdgePort and two of every other service.

@@ -38,7 +38,7 @@ func launch(t *testing.T, name string, cmd *exec.Cmd) *process {
 	cmd.Stderr = p
 	cmd.SysProcAttr = diesWithTest()
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v (go tool task deps)", name, err)
+		t.Fatalf("start %s: %v (go tool task deps installs what the tests need)", name, err)
 	}
 	go func() {
 		p.err = cmd.Wait()

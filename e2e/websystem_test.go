@@ -14,6 +14,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -97,7 +98,7 @@ func startWeb(t *testing.T, id *identity, transport string, agents int) *webSyst
 		s.passwords["web"+strconv.Itoa(i)] = rand.Text()
 	}
 	s.cert = id.certificate(t, s.host)
-	s.startOne(t, fmt.Sprintf(webEdgeportYAML, s.host, s.cert))
+	s.run(t, "one", s.one(t, fmt.Sprintf(webEdgeportYAML, s.host, s.cert), strings.TrimPrefix(s.nats, "nats://"))...)
 	return s
 }
 
