@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 )
@@ -21,7 +20,8 @@ func TestBaresip(t *testing.T) {
 	for _, transports := range [][2]string{{"udp", "udp"}, {"tcp", "tcp"}, {"udp", "tcp"}} {
 		t.Run(transports[0]+" to "+transports[1], func(t *testing.T) {
 			t.Parallel()
-			caller, callee := startBaresip(t, s.phone(t, transports[0])), startBaresip(t, s.phone(t, transports[1]))
+			from, to := s.phone(t, transports[0]), s.phone(t, transports[1])
+			caller, callee := startBaresip(t, from, to), startBaresip(t, to, from)
 			for _, hangsUp := range []*baresip{caller, callee} {
 				caller.do(t, "dial", "sip:"+callee.user+"@"+domain)
 				callee.await(t, "CALL_INCOMING")
@@ -56,16 +56,16 @@ type baresip struct {
 	events  chan string // the types of the events so far that were not waited for
 }
 
-// startBaresip starts a softphone and returns when it is registered. It sends messages to the first of its contacts.
-func startBaresip(t *testing.T, p *phone, contacts ...string) *baresip {
+// startBaresip starts a softphone with one contact, to whom its messages go, and returns when it is registered.
+func startBaresip(t *testing.T, p, contact *phone) *baresip {
 	t.Helper()
 	dir := t.TempDir()
 	control := net.JoinHostPort(p.host, "4444")
 	write(t, dir+"/config", baresipConfig, p.host, phonePort, control)
 	write(t, dir+"/accounts", `<sip:%s@%s;transport=%s>;auth_pass=%s;outbound="sip:%s;transport=%[3]s";regint=600;audio_codecs=PCMU/8000/1`+"\n",
 		p.user, domain, p.transport, p.password, p.server)
-	write(t, dir+"/contacts", "%s\n", strings.Join(contacts, "\n")) // without it baresip writes samples
-	cmd := exec.Command("baresip", "-f", dir, "-v", "-s")
+	write(t, dir+"/contacts", `"Contact" <sip:%s@%s>`+"\n", contact.user, domain)
+	cmd := exec.Command("baresip", "-f", dir, "-v")
 	if _, err := cmd.StdinPipe(); err != nil { // left open: baresip ends with its input
 		t.Fatal(err)
 	}
