@@ -1,5 +1,5 @@
 // Package e2e_test is the system as its users meet it: the real binary, as one process and as many, and clients that
-// others wrote. It needs SIPp and baresip; `go tool task deps` installs them.
+// others wrote. It needs SIPp, baresip, Chromium and Node; `go tool task deps` installs them.
 package e2e_test
 
 import (

@@ -28,11 +28,14 @@ type process struct {
 	printed chan struct{} // closed, and made anew, whenever it has printed more
 }
 
-// launch starts cmd and stops it when the test ends.
+// launch starts cmd and stops it when the test ends. What it prints is kept, but for an output that has a reader.
 func launch(t *testing.T, name string, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{name: name, cmd: cmd, exited: make(chan struct{}), printed: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p, p
+	if cmd.Stdout == nil {
+		cmd.Stdout = p
+	}
+	cmd.Stderr = p
 	cmd.SysProcAttr = diesWithTest()
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v (go tool task deps installs what the tests need)", name, err)

@@ -156,6 +156,11 @@ type exchanged struct {
 	text      string
 }
 
+// is reports whether m went in that direction and begins with prefix.
+func (m exchanged) is(direction, prefix string) bool {
+	return m.direction == direction && strings.HasPrefix(m.text, prefix)
+}
+
 // exchangedHead matches what SIPp writes before each message: when, over what and which way it went. It may follow a
 // remark, without a new line.
 var exchangedHead = regexp.MustCompile(`-{20,} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)\n(?:UDP|TCP) message (sent|received) .*:\n\n`)
@@ -185,7 +190,7 @@ func (s *sipp) find(t *testing.T, direction, prefix string) []exchanged {
 			t.Fatal(err)
 		}
 		m := exchanged{at: at, direction: string(all[h[4]:h[5]]), text: string(all[h[1]:end])}
-		if m.direction == direction && strings.HasPrefix(m.text, prefix) {
+		if m.is(direction, prefix) {
 			found = append(found, m)
 		}
 	}

@@ -13,6 +13,9 @@ import (
 	"github.com/routr-fabric/routr/services/processor"
 )
 
+// anonymousHost is the host in the From of a caller who wants to be anonymous (RFC 3323 4.1.1.3).
+const anonymousHost = "anonymous.invalid"
+
 // call is a request on its way to a user of a domain of ours.
 type call struct {
 	processor.Request
@@ -59,10 +62,15 @@ func (s *Service) route(ctx context.Context, r processor.Request) {
 		func(reply bus.Reply, err error) { s.found(c, reply, err) })
 }
 
-// admit authenticates a stranger as the agent of their From (RFC 3261 22.3). If it is false, r has been answered.
+// admit authenticates a stranger as the agent of their From (RFC 3261 22.3). One whose From withholds who they are is
+// any agent of the domain that they call. If it is false, r has been answered.
 func (s *Service) admit(r processor.Request) bool {
 	from := r.Message.GetFrom().GetAddress().GetUri()
-	d := s.dir.domain(from.GetHost())
+	host, anonymous := from.GetHost(), strings.EqualFold(from.GetHost(), anonymousHost)
+	if anonymous {
+		host = r.Message.GetRequestUri().GetHost()
+	}
+	d := s.dir.domain(host)
 	if d == nil {
 		s.refuse(r, 403, "From Is No User Of A Domain Served Here")
 		return false
@@ -72,7 +80,7 @@ func (s *Service) admit(r processor.Request) bool {
 		s.challenge(r, refusal)
 		return false
 	}
-	if !d.owns(username, from.GetUser()) {
+	if !anonymous && !d.owns(username, from.GetUser()) {
 		s.refuse(r, 403, "From Is Not The Authenticated User")
 		return false
 	}
@@ -269,8 +277,8 @@ func credentialName(i int) string {
 	return processor.AsProxy.HeaderName()
 }
 
-// isReserved reports whether a header is one that processors and EdgePorts of Routr v2 act upon, or an identity that only
-// trusted peers assert (RFC 3325 5).
+// isReserved reports whether a header is one that processors and EdgePorts of Routr v2 act upon, or an identity, which
+// only trusted peers assert, and what is preferred to be asserted is for us alone (RFC 3325 5).
 func isReserved(name string) bool {
 	switch len(name) {
 	case len("X-Edgeport-Ref"):
@@ -281,6 +289,8 @@ func isReserved(name string) bool {
 		return strings.EqualFold(name, "X-Request-Uri")
 	case len("P-Asserted-Identity"):
 		return strings.EqualFold(name, "P-Asserted-Identity")
+	case len("P-Preferred-Identity"):
+		return strings.EqualFold(name, "P-Preferred-Identity")
 	}
 	return false
 }
