@@ -49,6 +49,9 @@ func (p *Proxy) follow(rc *responseContext, r route) {
 
 // forwardTo forwards a request as a processor decided: to the targets it named, or as it changed the request.
 func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest, answer *processorpb.MessageResponse) {
+	if answer.GetMessage() == nil {
+		sent = nil // nothing to compare: what was asked is big, and a call may ring for minutes
+	}
 	rc.sent, rc.answer = sent, answer
 	if len(answer.Targets) > 0 {
 		rc.untried = inOrder(answer.Targets)
@@ -87,6 +90,9 @@ func (p *Proxy) tryNext(rc *responseContext) {
 			p.forwardToTarget(branches[i], t)
 		}
 		rc.starting = false
+	}
+	if len(rc.untried) == 0 {
+		rc.sent, rc.answer = nil, nil // who looks for an address has what it needs in its copy
 	}
 	if rc.pending() == 0 {
 		p.conclude(rc)
@@ -229,7 +235,7 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 	e.Reset(m)
 	if c.answer != nil {
 		if err := sipconv.Apply(e, m, c.sent, c.answer); err != nil {
-			p.log.Warn("processor changed a request in a way that cannot be written", "call_id", c.sent.Ref, "err", err)
+			p.log.Warn("processor changed a request in a way that cannot be written", "call_id", string(m.CallID()), "err", err)
 		}
 	}
 	if c.uri != "" {
