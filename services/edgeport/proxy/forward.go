@@ -61,6 +61,7 @@ func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest,
 	// The processor returned the Route set that it wants, perhaps with our own names still on top: 16.4.
 	b := rc.add()
 	c := p.decidedCopy(rc)
+	rc.sent, rc.answer = nil, nil
 	c.route, _ = p.readRoute(rc.server.Flow(), rc.server.Request())
 	c.direct = len(answer.GetMessage().GetRoute()) == 0
 	to, err := processedAddress(answer)
@@ -96,6 +97,20 @@ func (p *Proxy) tryNext(rc *responseContext) {
 	}
 	if rc.pending() == 0 {
 		p.conclude(rc)
+		return
+	}
+	rc.release()
+}
+
+// release lets go of the request if every branch has sent it, and nothing is left to try.
+func (rc *responseContext) release() {
+	for _, b := range rc.branches {
+		if !b.done && b.client == nil || b.named != nil && len(b.named.rest) > 0 {
+			return
+		}
+	}
+	if len(rc.untried) == 0 {
+		rc.server.Release()
 	}
 }
 
@@ -161,6 +176,7 @@ func (p *Proxy) tryCandidate(b *branch) {
 		n.at, n.rest = n.rest[0], n.rest[1:]
 		to := address{protocol: n.at.Protocol, addr: n.at.Addr, server: n.at.ServerName}
 		if status = p.send(b, to, n.copy); status == 0 {
+			b.context.release()
 			return
 		}
 		p.resolver.Failed(n.at)

@@ -18,7 +18,7 @@ type Client struct {
 	interval uint64 // ticks to the next retransmission (Timers A, E)
 	end      uint64 // tick at which the state ends (Timers B, F, C, D, K, M)
 	timer    timer
-	request  []byte // as sent; once an INVITE is completed, the ACK
+	request  []byte // as sent; of an INVITE that rings, its CANCEL; once it is completed, the ACK
 }
 
 type cancelState uint8
@@ -82,12 +82,25 @@ func (tx *Client) sendCancel() {
 	}
 }
 
-// sent parses the request as it was sent: what was taken in with its limits, and what the proxy has added to that.
+// sent parses the request as it was sent, or its CANCEL, which has all that an ACK or a CANCEL takes from it.
 func (tx *Client) sent() (*message.Message, bool) {
+	m, err := reparse(tx.request)
+	return m, err == nil
+}
+
+// shrink lets go of most of an INVITE that rings. It will not be sent again, and many may ring for minutes.
+func (tx *Client) shrink() {
+	if invite, ok := tx.sent(); ok && invite.Method() == message.INVITE {
+		tx.request = exact(message.AppendCancel(nil, invite))
+	}
+}
+
+// reparse reads what was taken in with its limits, and what the proxy has added to that.
+func reparse(data []byte) (*message.Message, error) {
 	const most = 256
 	m := new(message.Message)
-	err := m.Parse(tx.request, message.Limits{Size: message.MaxSize, Headers: most, Vias: most, Routes: most, Contacts: most})
-	return m, err == nil
+	err := m.Parse(data, message.Limits{Size: message.MaxSize, Headers: most, Vias: most, Routes: most, Contacts: most})
+	return m, err
 }
 
 // receive takes a response that matches tx.
@@ -136,8 +149,9 @@ func (tx *Client) provisional(status int) {
 	case tx.cancel == toCancel:
 		tx.sendCancel()
 	case tx.cancel == notCancelled && (first || status > 100):
-		tx.end = s.wheel.now + 1 + s.layer.tC
-		s.wheel.set(&tx.timer, tx.end)
+		now := s.wheel.now + 1
+		tx.end = now + s.layer.tC
+		s.wheel.set(&tx.timer, min(now+s.layer.t4, tx.end)) // see shrink
 	}
 }
 
@@ -157,6 +171,9 @@ func (tx *Client) expire(now uint64) {
 	switch {
 	case tx.state >= completed:
 		tx.terminate()
+	case now < tx.end && tx.Method == message.INVITE && tx.state == proceeding:
+		tx.shrink()
+		s.wheel.set(&tx.timer, tx.end)
 	case now < tx.end: // Timers A, E
 		s.layer.counts.Retransmitted.Add(1)
 		tx.flow.Send(tx.request, nil)
