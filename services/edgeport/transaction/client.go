@@ -135,6 +135,9 @@ func (tx *Client) receive(m *message.Message) {
 	if tx.Method != message.CANCEL {
 		s.layer.user.Response(tx, m)
 	}
+	if tx.state == completed {
+		tx.Context = nil // the user hears nothing more
+	}
 }
 
 // provisional: the callee is at work. An INVITE is not sent again, and may ring until Timer C; any other request is

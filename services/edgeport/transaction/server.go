@@ -114,7 +114,9 @@ func (tx *Server) Send(status int, data []byte) {
 		tx.terminate() // by now the client has given up too
 		return
 	case status < 200:
-		tx.response = append(tx.response[:0], data...)
+		if !tx.flow.Protocol().Reliable() { // nobody asks for it again
+			tx.response = append(tx.response[:0], data...)
+		}
 		tx.transmit(data)
 		return
 	}
@@ -143,6 +145,9 @@ func (tx *Server) Send(status int, data []byte) {
 		s.wheel.set(&tx.timer, tx.end)
 	}
 	tx.request, tx.kept = nil, nil
+	if tx.state == completed {
+		tx.Context = nil // the user hears nothing more
+	}
 }
 
 // retransmitted: the client sent the request again (17.2.1, 17.2.2).
