@@ -94,9 +94,9 @@ func (t *traffic) close() {
 	t.readers.Wait()
 }
 
-// make has n ops of a kind go on, so many a second, and waits for their end. What is not over by then, or was refused, is
+// play has n ops of a kind go on, so many a second, and waits for their end. What is not over by then, or was refused, is
 // an error.
-func (t *traffic) make(ctx context.Context, what string, from []*link, rate, n, users int) (*round, error) {
+func (t *traffic) play(ctx context.Context, what string, from []*link, rate, n, users int) (*round, error) {
 	r := &round{epoch: t.epoch, what: what, users: users, ops: make([]op, n), ended: make(chan struct{})}
 	r.left.Store(int64(n))
 	t.round.Store(r)

@@ -18,7 +18,7 @@ func TestTraffic(t *testing.T) {
 				}
 				defer traffic.close()
 				began := time.Now()
-				r, err := traffic.make(t.Context(), what, traffic.callers, 1000, n, 10)
+				r, err := traffic.play(t.Context(), what, traffic.callers, 1000, n, 10)
 				if err != nil {
 					t.Fatal(err)
 				}

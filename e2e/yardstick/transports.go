@@ -96,13 +96,13 @@ func (l load) measureOn(ctx context.Context, transport string, command []string)
 	users := endpoints
 	if l.what != "reg" {
 		users = callees
-		if _, err := t.make(ctx, "reg", t.callees, 500, callees, callees); err != nil {
+		if _, err := t.play(ctx, "reg", t.callees, 500, callees, callees); err != nil {
 			return figure{}, fmt.Errorf("register %d users: %w", callees, err)
 		}
 	}
 	idle, idleHeap := s.memory(), heap(ctx)
 	before, began := s.cpu(), time.Now()
-	r, err := t.make(ctx, l.what, t.callers, l.rate, l.rate*l.seconds, users)
+	r, err := t.play(ctx, l.what, t.callers, l.rate, l.rate*l.seconds, users)
 	took, spent := time.Since(began), s.cpu()-before
 	if err != nil {
 		return figure{}, err
@@ -131,7 +131,7 @@ func (l load) directly(ctx context.Context, transport string) (figure, error) {
 		return figure{}, err
 	}
 	defer t.close()
-	r, err := t.make(ctx, l.what, t.callers, l.rate, l.rate*min(l.seconds, 3), callees)
+	r, err := t.play(ctx, l.what, t.callers, l.rate, l.rate*min(l.seconds, 3), callees)
 	if err != nil {
 		return figure{}, err
 	}
