@@ -21,6 +21,7 @@ const (
 	callerPort = 36070
 	calleePort = 36080
 	probePort  = 36090
+	httpAddr   = "127.77.0.1:36091"
 )
 
 const (
@@ -32,28 +33,22 @@ const (
 
 // load is what every server has to do.
 type load struct {
-	what    string // call or reg
-	rate    int    // a second
-	seconds int
-	dir     string // of logs and statistics
+	what       string // call, reg, message, options or ring
+	rate       int    // a second
+	seconds    int
+	transports []string // to compare; none: SIPp's load over UDP
+	links      int      // of callers, and of callees; with transports
+	dir        string   // of logs and statistics
 }
 
 // measure starts a server, puts the load on it and returns the CPU time in microseconds that it spent on each call or
 // REGISTER. One that failed is an error: what a server saves by failing is no figure.
 func (l load) measure(ctx context.Context, name string, command []string) (float64, error) {
-	for _, port := range []int{serverPort, callerPort, calleePort, probePort} {
-		if err := isFree(port); err != nil {
-			return 0, err
-		}
-	}
-	s, err := start(command, filepath.Join(l.dir, name+".log"))
+	s, err := l.serve(ctx, name, command)
 	if err != nil {
 		return 0, err
 	}
 	defer s.stop()
-	if err := answers(ctx); err != nil {
-		return 0, fmt.Errorf("%s: %w; what it printed is in %s", name, err, s.log)
-	}
 	begin := l.sipp(ctx, "begin", "register.xml", calleePort, 500, callees, callees)
 	if err := begin.Run(); err != nil {
 		return 0, fmt.Errorf("%s: register %d users: %w", name, callees, err)

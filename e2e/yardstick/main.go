@@ -1,13 +1,19 @@
 // Command yardstick measures the CPU time that a SIP server spends on a call, or on a REGISTER, beside what Kamailio
 // spends on the same, in the same minutes, on the same machine.
 //
-//	go run ./e2e/yardstick [-runs 3] [-no-kamailio] call|reg RATE SECONDS [COMMAND ARG...]
+//	go run ./e2e/yardstick call|reg RATE SECONDS [-runs 3] [-no-kamailio] [COMMAND ARG...]
+//	go run ./e2e/yardstick call|reg|message|options|ring RATE SECONDS -transport all|udp,tcp,tls,ws,wss [-links 100] [COMMAND ARG...]
 //
 // A call is INVITE, 100, 180, 50 ms of ringing, 200, ACK, 20 ms of talk, BYE, 200, with record-routing, to one of 1,000
 // registered users. A REGISTER is one of 50,000 users' and is not challenged. COMMAND starts the server in the
 // foreground; without one it is bin/routr with deploy/config/yardstick. The server has to be the registrar and the
 // proxy of example.com on udp 127.77.0.1:36060 and to trust that address, as kamailio.cfg does. Its whole process tree
 // is measured.
+//
+// With -transport the load comes from this process, over links of its own, and the transports are compared, which have
+// ports of their own: tcp 36060, tls 36061, ws 36062, wss 36063. It also takes the time that an INVITE and a 200 are on
+// their way. Half of the links are callers, the others callees, and all calls share them. A MESSAGE goes to a registered
+// user, OPTIONS to the server, and ring are calls that ring until all do, for the memory that they take.
 //
 // The load runs on the same machine, so the ratio is the result; how many calls a second were made is not. Kamailio
 // runs with its fast allocator (-x fm), as its default one, for debugging, doubles what it spends. Needs kamailio and
@@ -41,13 +47,27 @@ func main() {
 func run(ctx context.Context) error {
 	runs := flag.Int("runs", 3, "how often to measure each server; medians are compared")
 	alone := flag.Bool("no-kamailio", false, "measure the server alone")
+	transport := flag.String("transport", "", "`list` of transports to compare, or all; the load is not SIPp's then")
+	links := flag.Int("links", 100, "connections of callers, and of callees; with -transport")
 	flag.Parse()
 	l, command, err := parse(flag.Args())
 	if err != nil {
 		return err
 	}
+	if *transport != "" {
+		if l.transports, err = parseTransports(*transport); err != nil {
+			return err
+		}
+	} else if l.what != "call" && l.what != "reg" {
+		l.transports = []string{"udp"}
+	}
+	l.links = *links
+	if *runs < 1 || *links < 1 {
+		return errors.New("want one run and one link at least")
+	}
+	*alone = *alone || l.transports != nil
 	for _, tool := range []string{"sipp", "kamailio"} {
-		if _, err := exec.LookPath(tool); err != nil && (tool == "sipp" || !*alone) {
+		if _, err := exec.LookPath(tool); err != nil && l.transports == nil && (tool == "sipp" || !*alone) {
 			return fmt.Errorf("%w: apt-get install --no-install-recommends sip-tester kamailio", err)
 		}
 	}
@@ -63,6 +83,15 @@ func run(ctx context.Context) error {
 	}
 	if command == nil {
 		command = []string{"bin/routr", "one", "--config", "deploy/config/yardstick", "--data", filepath.Join(l.dir, "data"), "--http", ""}
+		if l.transports != nil {
+			command[len(command)-1] = httpAddr
+		}
+	}
+	if l.transports != nil {
+		if err := l.compare(ctx, command, *runs); err != nil {
+			return err
+		}
+		return os.RemoveAll(l.dir)
 	}
 	var server, reference []float64
 	for range *runs {
@@ -88,7 +117,7 @@ func run(ctx context.Context) error {
 
 // parse reads what to measure and, if given, the command of the server.
 func parse(args []string) (l load, command []string, err error) {
-	const usage = "want call|reg RATE SECONDS [COMMAND ARG...], such as call 2000 10"
+	const usage = "want call|reg|message|options|ring RATE SECONDS [FLAG...] [COMMAND ARG...], such as call 2000 10"
 	if len(args) < 3 {
 		return l, nil, errors.New(usage)
 	}
@@ -97,11 +126,15 @@ func parse(args []string) (l load, command []string, err error) {
 	if err == nil {
 		l.seconds, err = strconv.Atoi(args[2])
 	}
-	if err != nil || l.what != "call" && l.what != "reg" || l.rate < 1 || l.seconds < 1 {
+	if err != nil || !slices.Contains([]string{"call", "reg", "message", "options", "ring"}, l.what) || l.rate < 1 || l.seconds < 1 {
 		return l, nil, fmt.Errorf("%q: %s", args[:3], usage)
 	}
-	if len(args) > 3 {
-		command = args[3:]
+	// Flags may follow, too, up to the command.
+	if err := flag.CommandLine.Parse(args[3:]); err != nil {
+		return l, nil, err
+	}
+	if flag.NArg() > 0 {
+		command = flag.Args()
 	}
 	return l, command, nil
 }

@@ -52,9 +52,7 @@ func commands() []command {
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		// The live heap of a SIP server is small and what a message allocates is short-lived: with Go's default of 100 a
-		// third of the CPU time of a REGISTER goes to collecting it, for the sake of some ten MiB.
-		debug.SetGCPercent(400)
+		paceCollector()
 	}
 	ctx, abort, release := services.Signals(context.Background())
 	defer release()

@@ -92,6 +92,18 @@ func appendBody(dst, body []byte) []byte {
 	return append(dst, body...)
 }
 
+// AppendAnswerable writes of a request what AppendResponse takes from it, as a request: a response to the one is a response
+// to the other.
+func AppendAnswerable(dst []byte, req *Message) []byte {
+	dst = append(dst, req.data[:req.uri.to]...)
+	dst = append(dst, " SIP/2.0\r\n"...)
+	dst = appendVias(dst, req, nil)
+	for _, k := range []Kind{KindFrom, KindTo, KindCallID, KindCSeq, KindTimestamp} {
+		dst = appendCopy(dst, req, k, "")
+	}
+	return appendBody(dst, nil)
+}
+
 // AppendAck writes the ACK to a final response other than 2xx (RFC 3261 17.1.1.3). invite is the INVITE as it was
 // sent to where the response came from.
 func AppendAck(dst []byte, invite, resp *Message) []byte {

@@ -64,6 +64,17 @@ func FuzzParse(f *testing.F) {
 		if !bytes.Equal(c.Bytes(), m.Bytes()) || !bytes.Equal(c.TopVia().Branch, m.TopVia().Branch) {
 			t.Fatal("Clone differs")
 		}
+		if rest := AppendAnswerable(nil, &m); m.IsRequest() && len(rest) <= MaxSize {
+			var kept Message
+			if err := kept.Parse(rest, DefaultLimits()); err != nil {
+				t.Fatalf("Parse of what can be answered = %v:\n%q", err, rest)
+			}
+			for _, r := range []Response{{Status: 100}, {Status: 487, ToTag: "a", TopVia: via}} {
+				if got, want := AppendResponse(nil, &kept, &r), AppendResponse(nil, &m, &r); !bytes.Equal(got, want) {
+					t.Fatalf("the response to what is kept is\n%q\nwant\n%q", got, want)
+				}
+			}
+		}
 		if m.IsRequest() && m.Method() == INVITE {
 			var ack Message
 			if err := ack.Parse(AppendAck(nil, &m, &m), DefaultLimits()); err != nil {

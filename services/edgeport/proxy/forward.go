@@ -63,6 +63,9 @@ func (p *Proxy) followOn(b *branch, r route) {
 
 // forwardTo forwards a request as a processor decided: to the targets it named, or as it changed the request.
 func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest, answer *processorpb.MessageResponse) {
+	if answer.GetMessage() == nil {
+		sent = nil // nothing to compare: what was asked is big, and a call may ring for minutes
+	}
 	rc.sent, rc.answer = sent, answer
 	if len(answer.Targets) > 0 {
 		rc.untried, rc.flows = oneFlowEach(inOrder(answer.Targets))
@@ -72,6 +75,7 @@ func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest,
 	// The processor returned the Route set that it wants, perhaps with our own names still on top: 16.4.
 	b := rc.add()
 	c := p.decidedCopy(rc)
+	rc.sent, rc.answer = nil, nil
 	c.route, _ = p.readRoute(rc.server.Flow(), rc.server.Request())
 	c.direct = len(answer.GetMessage().GetRoute()) == 0
 	to, err := processedAddress(answer)
@@ -103,8 +107,25 @@ func (p *Proxy) tryNext(rc *responseContext) {
 		}
 		rc.starting = false
 	}
+	if len(rc.untried)+len(rc.flows) == 0 {
+		rc.sent, rc.answer = nil, nil // who looks for an address has what it needs in its copy
+	}
 	if rc.pending() == 0 {
 		p.conclude(rc)
+		return
+	}
+	rc.release()
+}
+
+// release lets go of the request if every branch has sent it, and nothing is left to try.
+func (rc *responseContext) release() {
+	for _, b := range rc.branches {
+		if !b.done && b.client == nil || b.named != nil && len(b.named.rest) > 0 || b.datagram != nil {
+			return
+		}
+	}
+	if len(rc.untried)+len(rc.flows) == 0 {
+		rc.server.Release()
 	}
 }
 
@@ -180,6 +201,7 @@ func (p *Proxy) tryCandidate(b *branch) {
 		n.at, n.rest = n.rest[0], n.rest[1:]
 		to := address{protocol: n.at.Protocol, addr: n.at.Addr, server: n.at.ServerName, anyTransport: n.anyTransport}
 		if status = p.send(b, to, n.copy); status == 0 {
+			b.context.release()
 			return
 		}
 		p.resolver.Failed(n.at)
@@ -263,7 +285,7 @@ func (p *Proxy) write(s *scratch, c copyOf) {
 	e.Reset(m)
 	if c.answer != nil {
 		if err := sipconv.Apply(e, m, c.sent, c.answer); err != nil {
-			p.log.Warn("processor changed a request in a way that cannot be written", "call_id", c.sent.Ref, "err", err)
+			p.log.Warn("processor changed a request in a way that cannot be written", "call_id", string(m.CallID()), "err", err)
 		}
 	}
 	if c.uri != "" {

@@ -181,9 +181,8 @@ func hasValue(m *message.Message, f message.Field) bool {
 
 // relay hands a response, without the Via that is ours (step 3), to send.
 func (p *Proxy) relay(rc *responseContext, resp *message.Message, send func(data []byte)) {
-	req := rc.server.Request()
 	lost := resp.Count(message.KindVia) < 2
-	if lost && req == nil {
+	if lost && rc.server.Request() == nil {
 		return // see below; too late for that
 	}
 	s := p.scratch.Get().(*scratch)
@@ -195,6 +194,7 @@ func (p *Proxy) relay(rc *responseContext, resp *message.Message, send func(data
 	if lost {
 		// The target has lost the Vias below ours. We still know them, and a client that hears nothing waits for minutes.
 		p.counts.Mended.Add(1)
+		req := rc.server.Request()
 		vias := slices.Collect(req.Values(message.KindVia))
 		for _, via := range slices.Backward(vias[1:]) {
 			s.edit.InsertTop(message.KindVia, via.Text)

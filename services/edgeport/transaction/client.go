@@ -19,7 +19,7 @@ type Client struct {
 	end      uint64 // tick at which the state ends (Timers B, F, C, D, K, M)
 	timer    timer
 	rider           // on the flow that the request went on
-	request  []byte // as sent; once an INVITE is completed, the ACK
+	request  []byte // as sent; of an INVITE that rings, its CANCEL; once it is completed, the ACK
 }
 
 type cancelState uint8
@@ -86,11 +86,24 @@ func (tx *Client) sendCancel() {
 	}
 }
 
-// sent parses the request as it was sent: what was taken in with its limits, and what the proxy has added to that.
+// sent parses the request as it was sent, or its CANCEL, which has all that an ACK or a CANCEL takes from it.
 func (tx *Client) sent() (*message.Message, bool) {
-	m := new(message.Message)
-	err := m.Parse(tx.request, message.OwnLimits())
+	m, err := reparse(tx.request)
 	return m, err == nil
+}
+
+// shrink lets go of most of an INVITE that rings. It will not be sent again, and many may ring for minutes.
+func (tx *Client) shrink() {
+	if invite, ok := tx.sent(); ok && invite.Method() == message.INVITE {
+		tx.request = exact(message.AppendCancel(nil, invite))
+	}
+}
+
+// reparse reads what was taken in with its limits, and what the proxy has added to that.
+func reparse(data []byte) (*message.Message, error) {
+	m := new(message.Message)
+	err := m.Parse(data, message.OwnLimits())
+	return m, err
 }
 
 // receive takes a response that matches tx.
@@ -125,6 +138,9 @@ func (tx *Client) receive(m *message.Message) {
 	if tx.Method != message.CANCEL {
 		s.layer.user.Response(tx, m)
 	}
+	if tx.state == completed {
+		tx.Context = nil // the user hears nothing more
+	}
 }
 
 // provisional: the callee is at work. An INVITE is not sent again, and may ring until Timer C; any other request is
@@ -139,8 +155,9 @@ func (tx *Client) provisional(status int) {
 	case tx.cancel == toCancel:
 		tx.sendCancel()
 	case tx.cancel == notCancelled && (first || status > 100):
-		tx.end = s.wheel.now + 1 + s.layer.tC
-		s.wheel.set(&tx.timer, tx.end)
+		now := s.wheel.now + 1
+		tx.end = now + s.layer.tC
+		s.wheel.set(&tx.timer, min(now+s.layer.t4, tx.end)) // see shrink
 	}
 }
 
@@ -165,6 +182,9 @@ func (tx *Client) expire(now uint64) {
 		tx.overdue = true
 		s.wheel.set(&tx.timer, tx.end)
 		s.layer.user.Failed(tx, Unanswered)
+	case now < tx.end && tx.Method == message.INVITE && tx.state == proceeding:
+		tx.shrink()
+		s.wheel.set(&tx.timer, tx.end)
 	case now < tx.end: // Timers A, E
 		s.layer.counts.Retransmitted.Add(1)
 		tx.flow.Send(tx.request, nil)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -531,5 +532,61 @@ func TestBranch(t *testing.T) {
 		if m, ok := MarkOf([]byte(text)); ok != want.mark {
 			t.Errorf("MarkOf(%q) = %d, %v, want ok %v", text, m, ok, want.mark)
 		}
+	}
+}
+
+// An INVITE that has rung for a while is kept in part only; what is made of it is as if it were there.
+func TestLongRinging(t *testing.T) {
+	pad := "X-Pad: " + strings.Repeat("x", 1000)
+	tests := []struct {
+		name string
+		end  func(b *bench, tx *Client)
+	}{
+		{"cancelled", func(b *bench, tx *Client) {
+			b.user.servers[0].Do(tx.Cancel)
+			b.answer(487)
+		}},
+		{"refused", func(b *bench, tx *Client) {
+			b.respond(tx, 486, "INVITE")
+			b.answer(486)
+		}},
+		{"refused twice", func(b *bench, tx *Client) {
+			b.respond(tx, 486, "INVITE")
+			b.respond(tx, 486, "INVITE")
+			b.answer(486)
+		}},
+		{"cancelled and refused", func(b *bench, tx *Client) {
+			b.user.servers[0].Do(tx.Cancel)
+			b.respond(tx, 487, "INVITE")
+			b.answer(487)
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			said := func(rings time.Duration) (caller, callee string) {
+				inBubble(t, transport.UDP, func(b *bench) {
+					b.forwarding()
+					b.send(request("INVITE", "z9hG4bK1", "Route: <sip:a.example.com;lr>", "Route: <sip:b.example.com;lr>", pad))
+					server, client := b.user.servers[0], b.user.clients[0]
+					server.Do(server.Release)
+					b.respond(client, 180, "INVITE")
+					b.caller.received()
+					b.callee.received()
+					wait(rings)
+					if kept := len(client.request) + len(server.kept); rings > 0 && (server.request != nil || kept > len(pad)) {
+						b.t.Errorf("after %v of ringing %d bytes are kept of two INVITEs with %d each and more", rings, kept, len(pad))
+					}
+					tt.end(b, client)
+					caller, callee = b.caller.text(), b.callee.text()
+					callee = strings.ReplaceAll(callee, string(Branch(client.id).Append(nil)), "z9hG4bK-ours")
+				})
+				return caller, callee
+			}
+			caller, callee := said(0)
+			lateCaller, lateCallee := said(time.Minute)
+			if caller == "" || callee == "" || caller != lateCaller || callee != lateCallee {
+				t.Errorf("after a minute of ringing the caller is told\n%s\nand the callee\n%s\nwant\n%s\nand\n%s", lateCaller, lateCallee, caller, callee)
+			}
+		})
 	}
 }

@@ -33,6 +33,7 @@ type Server struct {
 	timer    timer
 	rider    // on the flow on which the request came
 	request  *message.Message
+	kept     []byte // what is left of the request, see Release
 	response []byte // the last response, for retransmissions
 }
 
@@ -60,8 +61,24 @@ func (tx *Server) Do(f func()) {
 // After runs f when the lock is released. It is for what may block or may come back to this shard.
 func (tx *Server) After(f func()) { tx.shard.after = append(tx.shard.after, f) }
 
-// Request is the transaction's own copy of the request; nil once a final response was sent.
-func (tx *Server) Request() *message.Message { return tx.request }
+// Request is the transaction's own copy of the request, or after Release what is left of it; nil once a final response
+// was sent.
+func (tx *Server) Request() *message.Message {
+	if tx.kept != nil {
+		// It was written from a message that was read: it can be read.
+		tx.request, _ = reparse(tx.kept)
+		tx.kept = nil
+	}
+	return tx.request
+}
+
+// Release says that the request will not be forwarded any more. After a while, in which most calls are answered, only
+// what its own responses take from an INVITE is kept: many may ring for minutes.
+func (tx *Server) Release() {
+	if tx.Method == message.INVITE && tx.state == proceeding {
+		tx.shard.wheel.set(&tx.timer, tx.shard.wheel.now+1+tx.shard.layer.t4)
+	}
+}
 
 // Flow is the flow on which the request came.
 func (tx *Server) Flow() transport.Flow { return tx.flow }
@@ -71,14 +88,15 @@ func (tx *Server) Open() bool { return tx.state == proceeding }
 
 // Respond answers with a response of our own (RFC 3261 8.2.6). An empty reason is that of the RFC.
 func (tx *Server) Respond(status int, reason string, headers []message.Field, body []byte) {
-	if tx.request == nil {
+	req := tx.Request()
+	if req == nil {
 		return
 	}
 	tag := ""
 	if status != 100 {
 		tag = tx.toTag()
 	}
-	tx.shard.buf = appendResponse(tx.shard.buf[:0], tx.flow, tx.request, status, reason, tag, headers, body)
+	tx.shard.buf = appendResponse(tx.shard.buf[:0], tx.flow, req, status, reason, tag, headers, body)
 	tx.Send(status, tx.shard.buf)
 }
 
@@ -98,7 +116,9 @@ func (tx *Server) Send(status int, data []byte) {
 		tx.terminate() // by now the client has given up too
 		return
 	case status < 200:
-		tx.response = append(tx.response[:0], data...)
+		if !tx.flow.Protocol().Reliable() { // nobody asks for it again
+			tx.response = append(tx.response[:0], data...)
+		}
 		tx.transmit(data)
 		return
 	}
@@ -127,7 +147,10 @@ func (tx *Server) Send(status int, data []byte) {
 		tx.end = now + s.layer.t64 // Timer J
 		s.wheel.set(&tx.timer, tx.end)
 	}
-	tx.request = nil
+	tx.request, tx.kept = nil, nil
+	if tx.state == completed {
+		tx.Context = nil // the user hears nothing more
+	}
 }
 
 // retransmitted: the client sent the request again (17.2.1, 17.2.2).
@@ -152,7 +175,13 @@ func (tx *Server) acknowledged() {
 }
 
 func (tx *Server) expire(now uint64) {
-	if tx.state == proceeding {
+	switch {
+	case tx.state == proceeding && tx.Method == message.INVITE: // see Release
+		if tx.request != nil {
+			tx.request, tx.kept = nil, exact(message.AppendAnswerable(tx.shard.buf[:0], tx.request))
+		}
+		return
+	case tx.state == proceeding:
 		if tx.response == nil {
 			tx.Respond(100, "", nil, nil)
 		}
@@ -172,7 +201,7 @@ func (tx *Server) terminate() {
 	tx.shard.wheel.stop(&tx.timer)
 	tx.shard.riders.leave(&tx.rider)
 	delete(tx.shard.servers, tx.key)
-	tx.state, tx.request, tx.response, tx.Context = terminated, nil, nil, nil
+	tx.state, tx.request, tx.kept, tx.response, tx.Context = terminated, nil, nil, nil, nil
 	tx.shard.layer.counts.Servers.Add(-1)
 }
 
