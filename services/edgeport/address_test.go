@@ -266,6 +266,7 @@ func TestOptions(t *testing.T) {
 			{"used up Max-Forwards", "sip:" + s.udp, []string{"Max-Forwards: 0"}, true},
 			{"domain", "sip:example.com", nil, true},
 			{"domain, by way of us as outbound proxy", "sip:example.com", []string{"Route: <sip:" + s.udp + ";lr>"}, true},
+			{"domain, by way of our name, found by SRV", "sip:example.com", []string{"Route: <sip:edge.example.com;lr>"}, true},
 			{"domain, by way of another proxy", "sip:example.com", []string{"Route: <sip:192.0.2.1;lr>"}, false},
 			{"user", "sip:bob@example.com", nil, false},
 			{"user at our address", "sip:bob@" + s.udp, nil, false},
