@@ -182,6 +182,10 @@ func TestDrainByOperator(t *testing.T) {
 		bob.send(s, response(cancelled.invite, 487, "b"))
 		bob.want("ACK")
 		dave.want("SIP/2.0 487")
+		// A phone that loses the Routes of its dialog: to be decided as ever.
+		alice.send(s, alice.request(s, "UPDATE", "sip:bob@example.com", "z9hG4bKroute", "Call-ID: stands", "To: <sip:bob@example.com>;tag=b"))
+		bob.send(s, response(bob.want("UPDATE"), 200, ""))
+		alice.want("SIP/2.0 200")
 		call.passes("BYE")
 
 		if status, err := order(t, conn, `{"drain": false}`); err != nil || status.State != Serving {
