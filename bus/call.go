@@ -12,8 +12,9 @@ import (
 )
 
 // Call sends a request and runs done exactly once, with the reply or an *Error: ErrUnavailable when nobody serves the
-// subject, when there is no server or it is lost before the reply has come, or when too much is pending; ErrDeadline when the deadline passes (it is noticed up
-// to 50 ms late, and a late reply is discarded); else what the responder failed with.
+// subject, when there is no server or it is lost before the reply has come, or when too much is pending; ErrDeadline when
+// the deadline passes (it is noticed up to 50 ms late, and a late reply is discarded); else what the responder failed
+// with.
 // done must not block: it runs on the goroutine that delivers replies or the one that looks at deadlines, or, with a
 // responder in this process, on the responder's, which may be the caller's before Call returns. So a caller must hold no
 // lock that done takes.

@@ -3,6 +3,7 @@ package edgeport
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -211,7 +212,7 @@ func TestSeveralInterfaces(t *testing.T) {
 				toCallee := []string{id, "Route: " + strings.Join(routes, ", "), "To: <sip:bob@example.com>;tag=b"}
 				caller.send(s, caller.request(s, "ACK", "sip:b@"+callee.addr(), "z9hG4bKa", toCallee...))
 				callee.want("ACK")
-				callee.send(s.at(far), callee.request(s, "BYE", "sip:alice@"+caller.addr(), "z9hG4bKb", id, "Route: "+strings.Join(rr, ", "),
+				callee.send(s.at(far), callee.request(s, "BYE", "sip:alice@"+caller.addr(), fmt.Sprint("z9hG4bKb", i), id, "Route: "+strings.Join(rr, ", "),
 					"From: <sip:bob@example.com>;tag=b", "To: <sip:alice@example.com>;tag=alice-tag"))
 				bye := caller.want("BYE")
 				if n := bye.Count(message.KindRoute); n != 0 {
@@ -266,6 +267,7 @@ func TestOptions(t *testing.T) {
 			{"used up Max-Forwards", "sip:" + s.udp, []string{"Max-Forwards: 0"}, true},
 			{"domain", "sip:example.com", nil, true},
 			{"domain, by way of us as outbound proxy", "sip:example.com", []string{"Route: <sip:" + s.udp + ";lr>"}, true},
+			{"domain, by way of our name, found by SRV", "sip:example.com", []string{"Route: <sip:edge.example.com;lr>"}, true},
 			{"domain, by way of another proxy", "sip:example.com", []string{"Route: <sip:192.0.2.1;lr>"}, false},
 			{"user", "sip:bob@example.com", nil, false},
 			{"user at our address", "sip:bob@" + s.udp, nil, false},

@@ -71,8 +71,18 @@ func ring(s *system, caller, callee *client, id string) *talk {
 // answer lets the callee answer, and the caller acknowledge.
 func (c *talk) answer() *talk {
 	c.s.t.Helper()
+	return c.pickUp().acknowledge()
+}
+
+func (c *talk) pickUp() *talk {
+	c.s.t.Helper()
 	c.callee.send(c.s, response(c.invite, 200, "b", "Contact: <sip:bob@"+c.callee.addr()+">"))
 	c.route = "Route: " + values(c.caller.want("SIP/2.0 200"), message.KindRecordRoute)[0]
+	return c
+}
+
+func (c *talk) acknowledge() *talk {
+	c.s.t.Helper()
 	c.caller.send(c.s, c.inDialog("ACK"))
 	c.callee.want("ACK")
 	return c
@@ -172,6 +182,10 @@ func TestDrainByOperator(t *testing.T) {
 		bob.send(s, response(cancelled.invite, 487, "b"))
 		bob.want("ACK")
 		dave.want("SIP/2.0 487")
+		// A phone that loses the Routes of its dialog: to be decided as ever.
+		alice.send(s, alice.request(s, "UPDATE", "sip:bob@example.com", "z9hG4bKroute", "Call-ID: stands", "To: <sip:bob@example.com>;tag=b"))
+		bob.send(s, response(bob.want("UPDATE"), 200, ""))
+		alice.want("SIP/2.0 200")
 		call.passes("BYE")
 
 		if status, err := order(t, conn, `{"drain": false}`); err != nil || status.State != Serving {
@@ -246,7 +260,16 @@ func TestStopFinishesCalls(t *testing.T) {
 	late := s.tcpClient() // whose dialog may be in need of it
 	late.send(s, late.request(s, "INVITE", "sip:bob@example.com", "z9hG4bKlate", "Call-ID: late"))
 	refusedFor(t, late, "new INVITE on a new connection")
-	rings.answer()
+	rings.pickUp()
+	asked := 0
+	until(t, "asked again and again", func() bool { // the EdgePort looks at what is pending meanwhile: the ACK
+		if _, err := order(t, conn, `{}`); err != nil {
+			t.Fatalf("status before the ACK has passed: %v", err)
+		}
+		asked++
+		return asked == 40
+	})
+	rings.acknowledge()
 	stands.passes("BYE")
 	rings.passes("BYE")
 

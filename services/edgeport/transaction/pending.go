@@ -33,5 +33,6 @@ func (l *Layer) Pending() int {
 // Lag is how long Run has not got through all transactions. It is a tick or two, unless the process does not get to run,
 // or a lock is never released. Before Run has begun it says nothing.
 func (l *Layer) Lag() time.Duration {
-	return time.Duration(l.now()-l.looked.Load()) * tick
+	looked := l.looked.Load() // first: so it is never ahead of l.now
+	return time.Duration(l.now()-looked) * tick
 }

@@ -94,8 +94,8 @@ func New(ctx context.Context, cfg Config, w io.Writer) (*Telemetry, error) {
 	return t, nil
 }
 
-// Check adds a condition of /readyz, which says no before there is one: check returns nil, or a sentence for the operator. It must return at once and be
-// safe for concurrent use. A second check of the same name replaces the first.
+// Check adds a condition of /readyz, which says no before there is one: check returns nil, or a sentence for the operator.
+// It must return at once and be safe for concurrent use. A second check of the same name replaces the first.
 func (t *Telemetry) Check(name string, check func() error) { t.ready.add(name, check) }
 
 // CheckAlive adds a condition of /healthz, which says whether the process has to be started anew. Otherwise it is as Check.
