@@ -1,10 +1,14 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/routr-fabric/routr/bus"
+	locationpb "github.com/routr-fabric/routr/proto/location/v2beta1"
 )
 
 // TestBrowser has JsSIP in the tabs of a real Chromium do what phones of the web do, over ws and wss. The names of the
@@ -300,13 +304,27 @@ func webTwoTabs(t *testing.T, w *web) {
 	other.saw(t, 1, "CANCEL ")
 }
 
-// webMerged has a phone with two contacts, so that a call comes to it twice. It refuses one with 482 (RFC 3261 8.2.2.2),
-// which must not be the end of the other.
+// webMerged has a phone with two bindings on one connection, so that a call comes to it twice. It refuses one with 482
+// (RFC 3261 8.2.2.2), which must not be the end of the other. No REGISTER of JsSIP makes such a second binding.
 func webMerged(t *testing.T, w *web) {
-	alice, bob := w.tab(t), w.tab(t)
-	bob.Contacts = []string{"sip:" + bob.User + "@again.invalid;transport=ws"}
-	alice.register(t)
-	bob.register(t)
+	alice, bob := w.pair(t)
+	ctx, cancel := context.WithTimeout(t.Context(), webTime)
+	defer cancel()
+	conn, err := bus.Connect(ctx, bus.Config{URL: w.nats, Name: "e2e"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	aor := "sip:" + bob.User + "@" + domain
+	found, err := bus.Ask[locationpb.FindRoutesResponse](ctx, conn, bus.SubjectLocation(bus.LocationFind), &locationpb.FindRoutesRequest{Aor: aor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := found.Routes[0]
+	again.ContactUri, again.Instance, again.RegId = "sip:"+bob.User+"@again.invalid;transport=ws", "", 0
+	if _, err := bus.Ask[locationpb.AddRouteResponse](ctx, conn, bus.SubjectLocation(bus.LocationAdd), &locationpb.AddRouteRequest{Aor: aor, Route: again}); err != nil {
+		t.Fatal(err)
+	}
 	alice.ring(t, bob)
 	bob.answer(t, alice)
 	bob.saw(t, 2, "INVITE ")

@@ -159,12 +159,11 @@ type webPhone struct {
 
 // An account is what a webPhone registers with, in the words of web/phone.js.
 type account struct {
-	URL      string   `json:"url"`
-	User     string   `json:"user"`
-	Domain   string   `json:"domain"`
-	Password string   `json:"password"`
-	Instance string   `json:"instance,omitempty"` // UUID of the device
-	Contacts []string `json:"contacts,omitempty"` // more of them
+	URL      string `json:"url"`
+	User     string `json:"user"`
+	Domain   string `json:"domain"`
+	Password string `json:"password"`
+	Instance string `json:"instance,omitempty"` // UUID of the device
 }
 
 // device makes a phone, which does not connect yet.

@@ -29,8 +29,8 @@ export class Phone {
   }
 
   // start connects and registers. Of account, url, user, domain and password are needed; instance is the UUID of the
-  // device (RFC 5626 4.1), another at each start if there is none, and contacts are more of them to register.
-  start({ url, user, domain, password, instance, contacts = [] }) {
+  // device (RFC 5626 4.1), another at each start if there is none.
+  start({ url, user, domain, password, instance }) {
     const report = this.report;
     this.wire = new Wire(url, report);
     this.domain = domain;
@@ -42,7 +42,6 @@ export class Phone {
       connection_recovery_min_interval: 1,
       connection_recovery_max_interval: 2,
     });
-    ua.registrator().setExtraHeaders(contacts.map(uri => `Contact: <${uri}>`));
     ua.on('connected', () => report({ event: 'connected' }));
     ua.on('disconnected', ({ code, reason }) => report({ event: 'disconnected', code, reason }));
     ua.on('registered', () => report({ event: 'registered' }));

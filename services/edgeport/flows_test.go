@@ -74,7 +74,7 @@ func registrar(t *testing.T, conn *bus.Conn, cache location.Cache) *system {
 			}
 			r.Reply(reply)
 		})
-	}, func(c *Config) { c.Spec.Transport = append(c.Spec.Transport, Transport{Protocol: "ws"}) })
+	}, func(c *Config) { c.Spec.Transport = append(c.Spec.Transport, Transport{Protocol: "ws"}, Transport{Protocol: "udp"}) })
 }
 
 // stores runs f with both stores of bindings, through NATS and in process.
@@ -475,5 +475,45 @@ func BenchmarkFlowsRemember(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() { // a refresh
 		f.remember("id", "sip:bob@example.com")
+	}
+}
+
+// A phone behind a NAT is reached from the socket that it registered at, as its NAT lets nothing else in: at one EdgePort
+// that has two, and from another EdgePort.
+func TestFlowBehindNAT(t *testing.T) {
+	server := bustest.Server(t)
+	s := registrar(t, bustest.Dial(t, server, nil), location.Cache{Provider: "memory"})
+	other := start(t, bustest.Dial(t, server, nil), nil, func(c *Config) { c.Ref = "other" })
+	first := s.udp
+	for _, at := range s.edge.Points() {
+		if protocol, addr, _ := strings.Cut(at, ":"); protocol == "udp" && addr != first {
+			s.udp = addr // the second one
+		}
+	}
+	if s.udp == first {
+		t.Fatal("there is one UDP socket, want two")
+	}
+	second := s.udp
+	const contact = "sip:bob@192.0.2.1"
+	bob := udpClient(t)
+	bob.register(s, "reg", "Contact: <"+contact+">")
+	for i, from := range []*system{s, other} {
+		alice := udpClient(t)
+		s.udp = first
+		id := fmt.Sprint("Call-ID: call-", i)
+		alice.send(from, alice.request(from, "INVITE", "sip:bob@example.com", "z9hG4bKinvite", id))
+		alice.want("SIP/2.0 100")
+		invite := bob.await("INVITE " + contact)
+		if bob.server.String() != second {
+			t.Errorf("the INVITE came from %s, want %s", bob.server, second)
+		}
+		s.udp = second
+		bob.send(s, response(invite, 200, "b", "Contact: <"+contact+">"))
+		ok := alice.await("SIP/2.0 200")
+		alice.send(from, alice.request(from, "ACK", contact, "z9hG4bKack", append(routes(ok, true), id, "To: <sip:bob@example.com>;tag=b")...))
+		bob.await("ACK " + contact)
+		if bob.server.String() != second {
+			t.Errorf("the ACK came from %s, want %s", bob.server, second)
+		}
 	}
 }

@@ -28,7 +28,7 @@ func (s *Service) closeFlow(ctx context.Context, body bus.Body) error {
 		return err
 	}
 	switch {
-	case req.Flow == "": // which is what every binding over UDP has
+	case req.Flow == "": // which is what bindings without a flow have
 		return bus.Errorf(bus.InvalidArgument, "flow is empty, want the flow that has ended")
 	case len(req.Aors) > maxElements:
 		return bus.Errorf(bus.InvalidArgument, "flow %s comes with %d aors, want at most %d", req.Flow, len(req.Aors), maxElements)

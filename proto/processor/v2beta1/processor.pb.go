@@ -191,7 +191,8 @@ type MessageRequest struct {
 	// Extension: the method as written, when the enum has no name for it. Methods are case-sensitive (RFC 3261 7.1).
 	MethodName string `protobuf:"bytes,100,opt,name=method_name,json=methodName,proto3" json:"method_name,omitempty"`
 	// Extension: the flow that the message came on, an opaque word of the EdgePort edge_port_ref. Whoever keeps it
-	// (a binding) hands it back in Target.flow, and the EdgePort uses that connection and no other. Empty for UDP.
+	// (a binding) hands it back in Target.flow, and the EdgePort uses that connection, or over UDP that socket of its and
+	// the address that the message came from, and no other. Empty over UDP for a message that is no REGISTER.
 	Flow          string `protobuf:"bytes,101,opt,name=flow,proto3" json:"flow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

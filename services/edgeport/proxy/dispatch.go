@@ -7,7 +7,9 @@ import (
 	"github.com/routr-fabric/routr/bus"
 	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
+	"github.com/routr-fabric/routr/services/edgeport/message"
 	"github.com/routr-fabric/routr/services/edgeport/sipconv"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
@@ -20,7 +22,7 @@ func (p *Proxy) dispatch(rc *responseContext) {
 	tx := rc.server
 	req := tx.Request()
 	flow := tx.Flow()
-	request := sipconv.Request(req, &p.cfg.Edge, flow.Remote(), transportOf(flow.Protocol()), flowID(flow))
+	request := sipconv.Request(req, &p.cfg.Edge, flow.Remote(), transportOf(flow.Protocol()), flowID(tx))
 	subject := bus.SubjectDispatch(string(req.MethodText()))
 	tx.After(func() {
 		p.conn.Call(context.Background(), subject, bus.Value(request), time.Now().Add(dispatchTimeout), func(reply bus.Reply, err error) {
@@ -29,12 +31,13 @@ func (p *Proxy) dispatch(rc *responseContext) {
 	})
 }
 
-// flowID is what a binding keeps of flow. Only a REGISTER makes one, and the ID of a UDP flow takes time to write.
-func flowID(flow transport.Flow) string {
-	if flow.Protocol() == transport.UDP {
+// flowID is what a binding keeps of the flow of a request. Only a REGISTER makes one, and the ID of a UDP flow takes time
+// to write.
+func flowID(tx *transaction.Server) string {
+	if tx.Flow().Protocol() == transport.UDP && tx.Method != message.REGISTER {
 		return ""
 	}
-	return flow.ID()
+	return tx.Flow().ID()
 }
 
 // decided takes the answer of the bus: a response, a target, or a changed request.

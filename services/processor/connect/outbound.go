@@ -32,7 +32,7 @@ func (reg *registration) firstHop() hop {
 	switch {
 	case len(reg.Message.GetVia()) > 1:
 		return lackingHop
-	case len(reg.headers.path) == 0 && reg.Flow != "":
+	case len(reg.headers.path) == 0 && reg.Flow != "" && reg.Sender.GetTransport() != commonpb.Transport_UDP:
 		return keepingHop
 	}
 	return plainHop

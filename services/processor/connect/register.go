@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/routr-fabric/routr/bus"
+	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
 	locationpb "github.com/routr-fabric/routr/proto/location/v2beta1"
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	sipmessagepb "github.com/routr-fabric/routr/proto/sipmessage/v2beta1"
@@ -205,7 +206,7 @@ func (reg *registration) fill(route *locationpb.Route, c *sipmessagepb.Contact) 
 		for _, p := range route.Path {
 			size += len(p)
 		}
-	} else {
+	} else if sender.GetTransport() != commonpb.Transport_UDP || behindNAT(u, route.Host) {
 		route.Flow = reg.Flow
 	}
 	route.Instance = instanceOf(c)

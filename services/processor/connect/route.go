@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -160,7 +161,7 @@ func makeTargets(routes []*locationpb.Route, secure bool, here string) []*proces
 			t.Q = *route.Q
 		}
 		if route.EdgePortRef != here {
-			t.EdgePortRef = route.EdgePortRef
+			t.EdgePortRef, t.EdgePortAddrs = route.EdgePortRef, edgePortAddrs(route)
 		}
 		if hop := &block[i].hop; nextHop(hop, route, contact) {
 			t.NextHop = hop
@@ -170,22 +171,43 @@ func makeTargets(routes []*locationpb.Route, secure bool, here string) []*proces
 	return targets
 }
 
-// nextHop fills hop with where a binding is reached, if that is not where its contact says. Over UDP it is where the
-// REGISTER came from, if that is another host than the client knows of itself: it is behind a NAT. Where only the port
-// differs there is none, and the contact counts. A Path (RFC 3327) gives the way itself. Beside a flow it is where the
-// client is once the flow has ended: at its contact, or nowhere.
+// edgePortAddrs are where the EdgePort of a binding can be reached: where it listens, or, if that is all addresses of its
+// machine, at its external address.
+func edgePortAddrs(route *locationpb.Route) []*processorpb.NetInterface {
+	var addrs []*processorpb.NetInterface
+	for _, at := range route.ListeningPoints {
+		if ip, err := netip.ParseAddr(trimBrackets(at.GetHost())); err == nil && ip.IsUnspecified() {
+			if len(route.ExternalAddrs) == 0 {
+				continue
+			}
+			at = &processorpb.NetInterface{Host: route.ExternalAddrs[0], Port: at.Port, Transport: at.Transport}
+		}
+		addrs = append(addrs, at)
+	}
+	return addrs
+}
+
+// nextHop fills hop with where a binding is reached, if that is not where its contact says. Without a flow that is where
+// the REGISTER came from, if its client is behind a NAT; an EdgePort of Routr v2 names no flows. A Path (RFC 3327) gives
+// the way itself. Beside a flow it is where the client is once the flow has ended: at its contact, or nowhere.
 func nextHop(hop *processorpb.NetInterface, route *locationpb.Route, contact processor.URI) bool {
 	switch {
 	case route.Flow != "":
 		transport, ok := streamOf(contact)
 		hop.Host, hop.Port, hop.Transport = trimBrackets(contact.Host), int32(contact.Port), transport
 		return ok && route.Dialable
-	case route.Dialable || len(route.Path) > 0 || strings.EqualFold(trimBrackets(contact.Host), trimBrackets(route.Host)):
+	case route.Dialable || len(route.Path) > 0 || !behindNAT(contact, route.Host):
 		return false
 	}
 	port, err := strconv.ParseUint(route.Port, 10, 16)
 	hop.Host, hop.Port, hop.Transport = route.Host, int32(port), route.Transport
 	return err == nil
+}
+
+// behindNAT reports whether a REGISTER came from another host than the client knows of itself. Where only the port differs
+// there is no NAT, and the contact counts.
+func behindNAT(contact processor.URI, source string) bool {
+	return !strings.EqualFold(trimBrackets(contact.Host), trimBrackets(source))
 }
 
 // requestURI is a contact address as a Request-URI, where headers and the method parameter may not be (RFC 3261 19.1.1).
