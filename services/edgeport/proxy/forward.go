@@ -120,7 +120,7 @@ func (p *Proxy) tryNext(rc *responseContext) {
 // release lets go of the request if every branch has sent it, and nothing is left to try.
 func (rc *responseContext) release() {
 	for _, b := range rc.branches {
-		if !b.done && b.client == nil || b.named != nil && len(b.named.rest) > 0 || b.datagram != nil {
+		if !b.done && b.client == nil || b.named != nil && len(b.named.rest) > 0 || b.datagram != nil || b.peer != "" {
 			return
 		}
 	}
