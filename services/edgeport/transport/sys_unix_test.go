@@ -90,6 +90,13 @@ func replaceFile(t *testing.T, c syscall.Conn) {
 	}
 }
 
+// listens is the first listener as it is now.
+func (e *edge) listens() net.Listener {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.listeners[0].Listener
+}
+
 // A listening point whose socket has died is opened anew, on the same address. What goes on elsewhere is not touched.
 func TestDeadSocket(t *testing.T) {
 	for _, tt := range []struct {
@@ -97,9 +104,9 @@ func TestDeadSocket(t *testing.T) {
 		protocol Protocol
 		die      func(e *edge)
 	}{
-		{"tcp closed", TCP, func(e *edge) { e.listeners[0].Close() }},
+		{"tcp closed", TCP, func(e *edge) { e.listens().Close() }},
 		{"tcp shut down", TCP, func(e *edge) {
-			raw, err := e.listeners[0].Listener.(*net.TCPListener).SyscallConn()
+			raw, err := e.listens().(*net.TCPListener).SyscallConn()
 			if err == nil {
 				err = errors.Join(raw.Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) }), err)
 			}
@@ -107,13 +114,21 @@ func TestDeadSocket(t *testing.T) {
 				t.Error(err)
 			}
 		}},
-		{"wss closed", WSS, func(e *edge) { e.listeners[0].Close() }},
+		{"wss closed", WSS, func(e *edge) { e.listens().Close() }},
 		{"udp closed", UDP, func(e *edge) { e.sockets[0].datagrams.close() }},
 		{"udp no socket any more", UDP, func(e *edge) {
-			c := e.sockets[0].datagrams.conn
+			d := &e.sockets[0].datagrams
+			d.mu.Lock()
+			c := d.conn
+			d.mu.Unlock()
 			replaceFile(t, c)
-			// Whoever waits for the old file is woken, and finds the new one.
-			if err := errors.Join(c.SetReadDeadline(past()), c.SetReadDeadline(time.Time{})); err != nil {
+			// Whoever waits for the old file has to be woken, to find the new one. A deadline that is lifted before he
+			// looks would not do that.
+			if err := c.SetReadDeadline(past()); err != nil {
+				t.Error(err)
+			}
+			until(t, "an error of the reader", func() bool { return e.counters[UDP].receiveFailed.Load() > 0 })
+			if err := c.SetReadDeadline(time.Time{}); err != nil {
 				t.Error(err)
 			}
 		}},
@@ -132,14 +147,14 @@ func TestDeadSocket(t *testing.T) {
 			e.run(t)
 			at := e.addr()
 			var before *phone
-			if tt.protocol != UDP {
+			if tt.protocol == UDP {
+				datagram(t, udpClient(t, "127.0.0.1"), at, text("a", 0))
+			} else {
 				before = e.phone(t)
 				before.send(t, text("a", 0))
-				e.want(t, text("a", 0))
 			}
-			e.mu.Lock()
+			e.want(t, text("a", 0)) // it serves
 			tt.die(e)
-			e.mu.Unlock()
 			if got := wait(t, warnings, "a warning"); !strings.HasPrefix(got, "cannot ") {
 				t.Errorf("warned of %q, want what cannot be done", got)
 			}

@@ -47,9 +47,11 @@ func pipes(t *testing.T, limits Limits, f func(e *edge, connect func() net.Conn)
 // ends waits for the end of a connection and compares when and why it came.
 func (e *edge) ends(t *testing.T, since time.Time, after time.Duration, why Reason) {
 	t.Helper()
-	f := <-e.closed
+	f := <-e.closed // of what arrives on it; its own end is a moment later
+	took := time.Since(since)
+	<-f.conn.done
 	got, err := f.conn.stopped()
-	if took := time.Since(since); took != after || got != why {
+	if took != after || got != why {
 		t.Errorf("closed for %q after %v (%v), want %q after %v", got, took, err, why, after)
 	}
 }
@@ -146,6 +148,7 @@ func TestWriteTime(t *testing.T) {
 		<-time.After(4 * time.Second)
 		read(t, c, strings.Repeat("x", 30000))
 		e.ends(t, begin, 9*time.Second, stalled) // each batch has 5 s
+		e.stop()
 		if n := len(failed); n != 2 {
 			t.Errorf("%d messages failed, want the 2 that were not read whole", n)
 		}
