@@ -185,6 +185,24 @@ func TestTargetIsOurselves(t *testing.T) {
 	})
 }
 
+// A phone may have the UDP port whose number is that of a TCP port of ours, on the same address.
+func TestTargetHasOurNumber(t *testing.T) {
+	modes(t, func(t *testing.T, conn *bus.Conn) {
+		alice := udpClient(t)
+		bob, place := both(t)
+		place.listener.Close()
+		s := start(t, conn, to(bob), func(cfg *Config) {
+			_, port, _ := net.SplitHostPort(bob.addr())
+			tcp := Transport{Protocol: "tcp"}
+			fmt.Sscan(port, &tcp.Port)
+			cfg.Spec.Transport = []Transport{tcp, {Protocol: "udp"}}
+		})
+		alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK1"))
+		bob.send(s, response(bob.want("MESSAGE"), 200, "b"))
+		alice.want("SIP/2.0 200")
+	})
+}
+
 // A request that the additions of the proxy would push over a limit is not taken in: the copy that was sent on has to be
 // read again to make its ACK and its CANCEL.
 func TestNoRoomForAdditions(t *testing.T) {

@@ -168,7 +168,7 @@ func (p *Proxy) connect(a address) (transport.Flow, error) {
 			return transport.Flow{}, errFlowGone
 		}
 	}
-	if p.isOurs(a.addr) {
+	if p.isOurs(a.addr) && p.listensBy(a.protocol, a.addr.Port()) {
 		return transport.Flow{}, errOurselves // it would come back until Max-Forwards ends it
 	}
 	flow, err := p.transport.Flow(a.protocol, a.addr, a.server)

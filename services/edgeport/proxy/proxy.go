@@ -247,6 +247,14 @@ func (p *Proxy) isOurs(addr netip.AddrPort) bool {
 	return p.listensOn(addr.Addr(), addr.Port()) || p.external.hasAddr(addr.Addr()) && p.listensOn(netip.Addr{}, addr.Port())
 }
 
+// listensBy says whether what is sent to that port by a protocol would come to a socket of ours: UDP and the others have
+// ports of their own.
+func (p *Proxy) listensBy(protocol transport.Protocol, port uint16) bool {
+	return slices.ContainsFunc(p.points, func(l transport.Listen) bool {
+		return l.Addr.Port() == port && (l.Protocol == transport.UDP) == (protocol == transport.UDP)
+	})
+}
+
 // listensOn says whether one of our sockets has that port and that address; an invalid address stands for any.
 func (p *Proxy) listensOn(addr netip.Addr, port uint16) bool {
 	for _, own := range p.own {
