@@ -252,6 +252,13 @@ func TestDialogSurvivesEdgePort(t *testing.T) {
 	}
 	bob.send(p.a, response(info, 200, "b"))
 	alice.want("SIP/2.0 200")
+	// An ACK goes the way of its INVITE, though nobody would say that it was lost.
+	alice.send(p.a, alice.request(p.a, "INVITE", contact, "z9hG4bK5", append(toBob, "CSeq: 3 INVITE")...))
+	alice.want("SIP/2.0 100")
+	bob.send(p.a, response(bob.want("INVITE "+contact), 200, "b", "Contact: <"+contact+">"))
+	alice.want("SIP/2.0 200")
+	alice.send(p.a, alice.request(p.a, "ACK", contact, "z9hG4bK6", append(toBob, "CSeq: 3 ACK")...))
+	bob.want("ACK " + contact)
 	// The other way the caller's connection is at the EdgePort that lives, which the phone's Route does not lead to.
 	bob.send(p.a, bob.request(p.a, "BYE", "sip:alice@"+alice.addr(), "z9hG4bK4",
 		append(routes(invite, false), "From: <sip:bob@example.com>;tag=b", "To: <sip:alice@example.com>;tag=alice-tag", "CSeq: 2 BYE")...))
