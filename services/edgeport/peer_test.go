@@ -11,6 +11,7 @@ import (
 	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
 )
 
 // pair is two EdgePorts, each with a connection of its own to one bus. Calls are sent to the targets; a REGISTER is
@@ -26,6 +27,11 @@ type pair struct {
 
 func startPair(t *testing.T, change func(*Config)) *pair {
 	t.Helper()
+	return startPairTimed(t, change, transaction.DefaultTimers())
+}
+
+func startPairTimed(t *testing.T, change func(*Config), timers transaction.Timers) *pair {
+	t.Helper()
 	server := bustest.Server(t)
 	p := &pair{t: t, flows: make(chan string, 1)}
 	serve(t, bustest.Dial(t, server, nil), func(r *bus.Request, req *processorpb.MessageRequest) {
@@ -38,13 +44,13 @@ func startPair(t *testing.T, change func(*Config)) *pair {
 		r.Reply(bus.Reply{Body: bus.Value(&processorpb.MessageResponse{Targets: *p.targets.Load()})})
 	})
 	start := func(ref string, conn *bus.Conn) *system {
-		return start(t, conn, nil, func(c *Config) {
+		return startTimed(t, conn, nil, func(c *Config) {
 			c.Ref = ref
 			c.Spec.Transport = append(c.Spec.Transport, Transport{Protocol: "ws"})
 			if change != nil {
 				change(c)
 			}
-		})
+		}, timers)
 	}
 	p.aBus, p.bBus = bustest.Dial(t, server, nil), bustest.Dial(t, server, nil)
 	p.a, p.b = start("a", p.aBus), start("b", p.bBus)

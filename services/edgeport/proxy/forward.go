@@ -43,6 +43,7 @@ type copyOf struct {
 // follow forwards a request along its Route.
 func (p *Proxy) follow(rc *responseContext, r route) {
 	p.followOn(rc.add(), r)
+	rc.release()
 }
 
 func (p *Proxy) followOn(b *branch, r route) {
@@ -84,6 +85,7 @@ func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest,
 		return
 	}
 	p.forward(b, to, c)
+	rc.release()
 }
 
 // tryNext forwards the request to the next targets: those of equal rank at a time, in parallel (RFC 3261 16.6), no more
@@ -120,7 +122,7 @@ func (p *Proxy) tryNext(rc *responseContext) {
 // release lets go of the request if every branch has sent it, and nothing is left to try.
 func (rc *responseContext) release() {
 	for _, b := range rc.branches {
-		if !b.done && b.client == nil || b.named != nil && len(b.named.rest) > 0 || b.datagram != nil {
+		if !b.done && b.client == nil || b.named != nil && len(b.named.rest) > 0 || b.datagram != nil || b.peer != "" {
 			return
 		}
 	}
