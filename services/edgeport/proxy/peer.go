@@ -17,8 +17,8 @@ import (
 // the one of its own side, whose tokens say which EdgePort has to route what comes back. Over the bus the two are one hop:
 // Max-Forwards falls by one, and the Via between them is seen by nobody else.
 
-// maxRef is how long the ref of an EdgePort may be, in bytes, to fit into a token.
-const maxRef = 64
+// MaxRef is how long the ref of an EdgePort may be, in bytes, to fit into a token.
+const MaxRef = 64
 
 // peers are the other EdgePorts.
 type peers struct {
@@ -82,7 +82,7 @@ var errLongName = errors.New("the name of the EdgePort or of the flow is too lon
 
 // peerAddress is the EdgePort that has bound a target; c gets the Route that hands it over.
 func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
-	if len(t.EdgePortRef) > maxRef || len(t.Flow) > 255 {
+	if len(t.EdgePortRef) > MaxRef || len(t.Flow) > 255 {
 		return address{}, errLongName
 	}
 	c.hand = token{edge: t.EdgePortRef, callee: t.Flow, opens: true}
