@@ -22,12 +22,12 @@ func TestR22NextFlowAtAnotherEdgePort(t *testing.T) {
 				alice, away, here := udpClient(t), p.b.tcpClient(), p.a.tcpClient()
 				first, second := p.bind(p.b, away, "sip:bob@192.0.2.7;transport=tcp"), p.bind(p.a, here, "sip:bob@192.0.2.6;transport=tcp")
 				first.Instance, second.Instance = "<urn:uuid:1>", "<urn:uuid:1>"
-				p.sendTo(first, second)
 				if why == "the EdgePort drains" {
 					p.b.edge.proxy.Drain(true)
 				} else {
 					first.Flow = "GONE"
 				}
+				p.sendTo(first, second)
 				alice.send(p.a, alice.request(p.a, "INVITE", "sip:bob@example.com", "z9hG4bK1"))
 				alice.want("SIP/2.0 100")
 				here.send(p.a, response(here.want("INVITE"), 200, "here"))
