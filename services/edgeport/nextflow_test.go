@@ -90,7 +90,7 @@ func TestR22NoNextFlowAfterRinging(t *testing.T) {
 	})
 }
 
-// P41: after a 6xx nothing more is tried: no target whose name was still being looked up, and no next address of one.
+// P41: after a 6xx nothing more is tried, not the next address of a name either.
 func TestP41DeclineTriesNothingMore(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, desk, busy, never := udpClient(t), udpClient(t), tcpServer(t), tcpServer(t)
