@@ -52,6 +52,7 @@ type Conn struct {
 	services map[*Service]struct{}
 	down     error     // why there is no server
 	since    time.Time // when it was lost
+	back     time.Time // when it, or another one, was found again
 }
 
 type counters struct {
@@ -248,7 +249,7 @@ func (c *Conn) onDisconnect(_ *nats.Conn, err error) {
 
 func (c *Conn) onReconnect(*nats.Conn) {
 	c.mu.Lock()
-	c.down = nil
+	c.down, c.back = nil, time.Now()
 	c.mu.Unlock()
 	c.log.Info("nats connection restored")
 }
@@ -262,6 +263,16 @@ func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if n, ok := c.slow.allow(); ok {
 		c.log.Warn("subscription is too slow, messages were dropped", "subject", sub.Subject, "unlogged", n)
 	}
+}
+
+// turned is when the server was lost or found again, whichever came last; zero: it was always there.
+func (c *Conn) turned() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.back.After(c.since) {
+		return c.back
+	}
+	return c.since
 }
 
 // limiter lets one log line a second through and counts the others.

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ type Link struct {
 	inbox    string // answers to the question whether a peer is there arrive at inbox<Token(its name)>
 	stop     []func()
 	done     chan struct{} // closed by Close
+	close    sync.Once
 	wg       sync.WaitGroup
 
 	mu    sync.Mutex
@@ -41,12 +43,15 @@ type LinkConfig struct {
 // Bounds of a Link.
 const (
 	linkAsk     = time.Second     // how often a peer is asked whether it is there
-	linkSilence = 3 * time.Second // a peer that has said nothing for so long is gone
+	linkSilence = 3 * time.Second // a peer that has said nothing for so long is gone; when the server was lost it has as long again
 	linkKept    = 4 * time.Minute // a peer is in use for so long after the last message, which outlasts the longest ringing
 	linkQueue   = 8192            // messages that wait to be handed to NATS
 )
 
-var errLinkFull = Errorf(Unavailable, "%d messages wait to be sent", linkQueue)
+var (
+	errLinkFull   = Errorf(Unavailable, "%d messages wait to be sent", linkQueue)
+	errLinkClosed = Errorf(Unavailable, "the link is closed")
+)
 
 type linkPeer struct {
 	name     string
@@ -81,28 +86,34 @@ func (l *Link) Join() error {
 	if l.conn.nc == nil {
 		return nil
 	}
-	for subject, h := range map[string]func(*nats.Msg){
-		SubjectEdgePort(l.name): l.receive,
-		linking(l.name):         l.asked,
-		l.inbox + wildcard:      l.answered,
+	for _, s := range [...]struct {
+		subject string
+		take    func(*nats.Msg)
+	}{
+		{l.inbox + wildcard, l.answered},
+		{SubjectEdgePort(l.name), l.receive},
+		{linking(l.name), l.asked}, // last: who says that it is there has to be
 	} {
-		stop, err := l.conn.subscribe(subject, h)
+		stop, err := l.conn.subscribe(s.subject, s.take)
 		if err != nil {
 			return fmt.Errorf("link %s: %w", l.name, err)
 		}
-		l.stop = append(l.stop, stop)
+		l.stop = append([]func(){stop}, l.stop...)
 	}
 	l.ask(l.name) // who answers beside this one has our name: see asked
 	return nil
 }
 
-// Close leaves the bus. What was handed to Send before is sent. No function of LinkConfig runs after it.
+// Close leaves the bus. What was handed to Send before is sent, what is handed to it after that fails. Close does not wait
+// for a function of LinkConfig that runs, and is idempotent.
 func (l *Link) Close() {
-	close(l.done)
-	l.wg.Wait()
-	for _, stop := range l.stop {
-		stop()
-	}
+	l.close.Do(func() {
+		close(l.done)
+		l.wg.Wait()
+		for _, stop := range l.stop {
+			stop()
+		}
+	})
 }
 
 // Send sends data, which it copies, to a peer. It never blocks. fail, which may be nil, runs on another goroutine if
@@ -112,6 +123,12 @@ func (l *Link) Send(to string, data []byte, fail func(error)) {
 	if l.conn.nc == nil {
 		p.failed(errNobody(SubjectEdgePort(to)))
 		return
+	}
+	select {
+	case <-l.done:
+		p.failed(errLinkClosed)
+		return
+	default:
 	}
 	select {
 	case l.out <- p:
@@ -150,7 +167,7 @@ func (l *Link) publish(p parcel) {
 		l.ask(p.to)
 	}
 	subject := SubjectEdgePort(p.to)
-	err := l.conn.publish(subject, "", nats.Header{headerFrom: []string{l.name + " " + l.instance}}, Raw(p.data))
+	err := l.conn.publish(subject, "", nats.Header{headerFrom: []string{l.member()}}, Raw(p.data))
 	if err != nil && p.fail != nil {
 		p.fail(err)
 	}
@@ -180,7 +197,7 @@ func (p *linkPeer) due(now time.Time) bool {
 // ask asks whether a peer is there. NATS answers at once if nobody is.
 func (l *Link) ask(name string) {
 	// An error means that there is no server; then the silence will tell.
-	_ = l.conn.nc.PublishRequest(linking(name), l.inbox+Token(name), []byte(l.name+" "+l.instance))
+	_ = l.conn.nc.PublishRequest(linking(name), l.inbox+Token(name), []byte(l.member()))
 }
 
 // watch asks the peers that are in use, and gives up those that do not answer.
@@ -193,14 +210,14 @@ func (l *Link) watch() {
 		case <-l.done:
 			return
 		}
-		now := time.Now()
+		now, turned := time.Now(), l.conn.turned()
 		var ask, gone []string
 		l.mu.Lock()
 		for token, p := range l.peers {
 			switch {
 			case now.Sub(p.used) > linkKept:
 				delete(l.peers, token)
-			case now.Sub(p.heard) > linkSilence:
+			case now.Sub(p.heard) > linkSilence && now.Sub(turned) > linkSilence:
 				delete(l.peers, token)
 				gone = append(gone, p.name)
 			case p.due(now):
@@ -217,9 +234,18 @@ func (l *Link) watch() {
 	}
 }
 
+// member is who l is, as it tells the others: its name, which may have any characters, a space, its instance.
+func (l *Link) member() string { return url.QueryEscape(l.name) + " " + l.instance }
+
+func parseMember(text string) (name, instance string, ok bool) {
+	name, instance, ok = strings.Cut(text, " ")
+	name, err := url.QueryUnescape(name)
+	return name, instance, ok && err == nil
+}
+
 // receive takes a message of a peer.
 func (l *Link) receive(m *nats.Msg) {
-	name, instance, ok := strings.Cut(m.Header.Get(headerFrom), " ")
+	name, instance, ok := parseMember(m.Header.Get(headerFrom))
 	if !ok || name == l.name {
 		return // no member of the group
 	}
@@ -233,7 +259,7 @@ func (l *Link) asked(m *nats.Msg) {
 		return
 	}
 	_ = m.Respond([]byte(l.instance)) // it fails when there is no server
-	name, instance, _ := strings.Cut(string(m.Data), " ")
+	name, instance, _ := parseMember(string(m.Data))
 	if name != l.name || instance == l.instance {
 		return
 	}
@@ -257,6 +283,10 @@ func (l *Link) answered(m *nats.Msg) {
 	}
 	name := p.name
 	nobody := isNobody(m)
+	if nobody && p.instance != "" && time.Since(l.conn.turned()) < linkSilence {
+		l.mu.Unlock()
+		return // it may have lost its server with us, and not be back yet
+	}
 	if nobody {
 		delete(l.peers, token)
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,3 +160,66 @@ func TestLinkTwins(t *testing.T) {
 type writer func([]byte)
 
 func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
+// A name may have any characters. Who gets a message knows who sent it, and can answer.
+func TestLinkNames(t *testing.T) {
+	s := bustest.Server(t)
+	b := join(t, s, "b", nil)
+	for _, name := range []string{"edge 1", " a ", "ä+%20", "a\r\nb: c", "*", ">", "a.b", "<every>x"} {
+		a := join(t, s, name, nil)
+		a.send("b", "hello")
+		want(t, b.received, name+": hello")
+		b.send(name, "and you")
+		want(t, a.received, "b: and you")
+	}
+}
+
+// What is sent after the end fails, and a second Close does nothing.
+func TestLinkClosed(t *testing.T) {
+	s := bustest.Server(t)
+	a, b := join(t, s, "a", nil), join(t, s, "b", nil)
+	a.send("b", "last words")
+	a.link.Close()
+	want(t, b.received, "a: last words")
+	a.link.Close()
+	failed := make(chan string, 1)
+	a.link.Send("b", []byte("from beyond"), func(err error) { failed <- err.Error() })
+	want(t, failed, "UNAVAILABLE: the link is closed")
+}
+
+// When the server goes and comes, everybody loses it, and not all find it again at the same moment: who is back earlier
+// must not take the others for gone.
+func TestLinkPeerIsBackLater(t *testing.T) {
+	s := bustest.Server(t)
+	addr := strings.TrimPrefix(s.URL(), "nats://")
+	gate := make(chan struct{}, 1)
+	gate <- struct{}{}
+	a := join(t, s, "a", nil)
+	b := join(t, s, "b", func(c *bus.Config) {
+		c.Dial = func() (net.Conn, error) {
+			<-gate
+			return net.Dial("tcp", addr)
+		}
+	})
+	a.send("b", "hello")
+	want(t, b.received, "a: hello")
+	b.send("a", "hello")
+	want(t, a.received, "b: hello")
+	begin := time.Now()
+	bustest.Restart(t, s)
+	defer close(gate)
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	// A second after its last question a asks b again. What it is told of c, who never was, shows that it has a server.
+	for told := 0; time.Since(begin) < 2*time.Second || told == 0; <-ticker.C {
+		a.send("b", "lost")
+		a.send("c", "anybody?")
+		select {
+		case got := <-a.gone:
+			if told++; got == "b" && time.Since(begin) < 3*time.Second {
+				t.Fatal("b is taken for gone, want c alone")
+			}
+		default:
+		}
+	}
+}

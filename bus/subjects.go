@@ -24,7 +24,7 @@ const (
 	headerCode     = "Routr-Code"     // Code of a failed reply
 	headerError    = "Routr-Error"    // text of a failed reply
 	headerCopy     = "Routr-Copy"     // a copy for taps of a call that was handed over in process; Serve drops it
-	headerFrom     = "Routr-From"     // who sends a message of a Link: its name, a space, its instance
+	headerFrom     = "Routr-From"     // who sends a message of a Link: see Link.member
 	headerTrace    = "traceparent"
 )
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/routr-fabric/routr/bus"
+	"github.com/routr-fabric/routr/services/edgeport/proxy"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
@@ -158,6 +159,9 @@ func (c Config) Validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
+	if n := len(c.Ref); n == 0 || n > proxy.MaxRef {
+		wrong("ref: %q has %d bytes, want 1 to %d", c.Ref, n, proxy.MaxRef)
+	}
 	if _, err := netip.ParseAddr(c.Spec.BindAddr); err != nil {
 		wrong("spec.bindAddr: %q is no IP address, want one such as 0.0.0.0", c.Spec.BindAddr)
 	}

@@ -1,6 +1,7 @@
 package edgeport
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,6 +10,24 @@ import (
 func TestDefaultIsValid(t *testing.T) {
 	if err := Default().Validate(); err != nil {
 		t.Errorf("Default().Validate() = %v, want nil", err)
+	}
+}
+
+// A ref is part of a token, whose bytes count; the schema counts characters.
+func TestConfigRef(t *testing.T) {
+	for ref, want := range map[string]string{
+		strings.Repeat("a", 64): "",
+		"":                      `ref: "" has 0 bytes, want 1 to 64`,
+		strings.Repeat("ä", 33): `ref: "` + strings.Repeat("ä", 33) + `" has 66 bytes, want 1 to 64`,
+	} {
+		c, got := Default(), ""
+		c.Ref = ref
+		if err := c.Validate(); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("Validate() = %q, want %q", got, want)
+		}
 	}
 }
 

@@ -114,7 +114,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	}, e.conn, keys, e.transport, names, e.log)
 	link := e.conn.Link(e.cfg.Ref, bus.LinkConfig{
 		Receive: func(ref string, data []byte) { e.take(e.proxy.PeerFlow(ref), data, message.OwnLimits()) },
-		Gone:    func(ref string) { e.proxy.FlowClosed(e.proxy.PeerFlow(ref)) },
+		Gone:    func(ref string) { e.proxy.PeerGone(ref) },
 	})
 	defer link.Close()
 	e.proxy.Linked(link)

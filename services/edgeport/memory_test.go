@@ -7,9 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/routr-fabric/routr/bus/bustest"
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
 )
 
 // What a call that rings takes, in memory that lives: a server and a client transaction, and what is between them. It is
@@ -53,6 +55,28 @@ func TestMemoryOfRingingCalls(t *testing.T) {
 	if got := s.edge.proxy.Transactions().Servers.Load(); got != calls+1 {
 		t.Errorf("%d server transactions live, want %d", got, calls+1)
 	}
+}
+
+// Of calls that ring neither of two EdgePorts keeps the INVITEs whole for longer than T4.
+func TestMemoryOfRingingCallsAcrossEdgePorts(t *testing.T) {
+	const calls, size, most = 100, 32 << 10, 8 << 10
+	timers := transaction.DefaultTimers()
+	timers.T4 = 50 * time.Millisecond
+	p := startPairTimed(t, nil, timers)
+	alice, bob := p.a.tcpClient(), p.b.tcpClient()
+	p.sendTo(p.bind(p.b, bob, "sip:bob@192.0.2.7;transport=tcp"))
+	ring := func(i int) {
+		alice.send(p.a, alice.request(p.a, "INVITE", "sip:bob@example.com", fmt.Sprint("z9hG4bK", i), fmt.Sprint("Call-ID: ", i), body(size)))
+		alice.want("SIP/2.0 100")
+		bob.send(p.b, response(bob.want("INVITE"), 180, "b"))
+		alice.want("SIP/2.0 180")
+	}
+	ring(0)
+	before := live()
+	for i := range calls {
+		ring(i + 1)
+	}
+	until(t, fmt.Sprintf("at %d bytes a call", most), func() bool { return (live()-before)/calls < most })
 }
 
 // live is how much of the heap is in use.

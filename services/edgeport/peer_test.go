@@ -11,6 +11,7 @@ import (
 	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
 )
 
 // pair is two EdgePorts, each with a connection of its own to one bus. Calls are sent to the targets; a REGISTER is
@@ -26,6 +27,11 @@ type pair struct {
 
 func startPair(t *testing.T, change func(*Config)) *pair {
 	t.Helper()
+	return startPairTimed(t, change, transaction.DefaultTimers())
+}
+
+func startPairTimed(t *testing.T, change func(*Config), timers transaction.Timers) *pair {
+	t.Helper()
 	server := bustest.Server(t)
 	p := &pair{t: t, flows: make(chan string, 1)}
 	serve(t, bustest.Dial(t, server, nil), func(r *bus.Request, req *processorpb.MessageRequest) {
@@ -38,13 +44,13 @@ func startPair(t *testing.T, change func(*Config)) *pair {
 		r.Reply(bus.Reply{Body: bus.Value(&processorpb.MessageResponse{Targets: *p.targets.Load()})})
 	})
 	start := func(ref string, conn *bus.Conn) *system {
-		return start(t, conn, nil, func(c *Config) {
+		return startTimed(t, conn, nil, func(c *Config) {
 			c.Ref = ref
 			c.Spec.Transport = append(c.Spec.Transport, Transport{Protocol: "ws"})
 			if change != nil {
 				change(c)
 			}
-		})
+		}, timers)
 	}
 	p.aBus, p.bBus = bustest.Dial(t, server, nil), bustest.Dial(t, server, nil)
 	p.a, p.b = start("a", p.aBus), start("b", p.bBus)
@@ -252,6 +258,13 @@ func TestDialogSurvivesEdgePort(t *testing.T) {
 	}
 	bob.send(p.a, response(info, 200, "b"))
 	alice.want("SIP/2.0 200")
+	// An ACK goes the way of its INVITE, though nobody would say that it was lost.
+	alice.send(p.a, alice.request(p.a, "INVITE", contact, "z9hG4bK5", append(toBob, "CSeq: 3 INVITE")...))
+	alice.want("SIP/2.0 100")
+	bob.send(p.a, response(bob.want("INVITE "+contact), 200, "b", "Contact: <"+contact+">"))
+	alice.want("SIP/2.0 200")
+	alice.send(p.a, alice.request(p.a, "ACK", contact, "z9hG4bK6", append(toBob, "CSeq: 3 ACK")...))
+	bob.want("ACK " + contact)
 	// The other way the caller's connection is at the EdgePort that lives, which the phone's Route does not lead to.
 	bob.send(p.a, bob.request(p.a, "BYE", "sip:alice@"+alice.addr(), "z9hG4bK4",
 		append(routes(invite, false), "From: <sip:bob@example.com>;tag=b", "To: <sip:alice@example.com>;tag=alice-tag", "CSeq: 2 BYE")...))

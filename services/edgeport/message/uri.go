@@ -138,16 +138,6 @@ func nextURIParam(b []byte) (name, value, rest []byte) {
 	return b, b[len(b):], rest
 }
 
-// AppendUnescaped writes b with its %-escapes resolved; what is no escape stays (RFC 3261 19.1.2).
-func AppendUnescaped(dst, b []byte) []byte {
-	for i := 0; i < len(b); i++ {
-		c, size := unescape(b[i:])
-		dst = append(dst, c)
-		i += size - 1
-	}
-	return dst
-}
-
 // unescape is the first character of b, which is not empty, and how many bytes it takes.
 func unescape(b []byte) (c byte, size int) {
 	if b[0] == '%' && len(b) > 2 {

@@ -136,14 +136,6 @@ func TestURIEqual(t *testing.T) {
 	}
 }
 
-func TestAppendUnescaped(t *testing.T) {
-	for in, want := range map[string]string{"": "", "a%40b": "a@b", "%": "%", "%4": "%4", "%4x%41": "%4xA", "%00": "\x00", "%25%34%31": "%41"} {
-		if got := string(AppendUnescaped(nil, []byte(in))); got != want {
-			t.Errorf("AppendUnescaped(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestParseNameAddr(t *testing.T) {
 	type addr struct{ Display, URI, Params, Tag string }
 	tests := []struct {

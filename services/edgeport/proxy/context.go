@@ -15,7 +15,9 @@ import (
 type responseContext struct {
 	server    *transaction.Server
 	inDialog  bool // routed by a signed Route, not dispatched
+	handed    bool // by another EdgePort, for a binding of this one
 	cancelled bool // the client sent a CANCEL
+	over      bool // it was cancelled or decided: nothing more is tried
 	mark      transaction.Mark
 	breadth   int // of the request
 
@@ -31,6 +33,8 @@ type responseContext struct {
 	best     final
 	above    []byte          // the Via of the EdgePort that handed the request to us; empty: none did
 	others   []message.Field // the challenges of responses that are not the best one (16.7 step 7)
+
+	challenges int // bytes of others
 }
 
 // branch is one target of a response context: a client transaction, or what is about to become one.
@@ -40,6 +44,8 @@ type branch struct {
 	done     bool                // it has its final response, or never gets one
 	peer     string              // the EdgePort that its Route leads to, if that is another one
 	gone     []string            // those that it led to and that are not there
+	handed   bool                // to the EdgePort of a binding
+	rang     bool                // it had a provisional response that is more than a 100
 	bound    bool                // it went on the flow of a binding or of a dialog, or to the EdgePort of one
 	named    *named              // its next hop is a name; nil: an address
 	breadth  int                 // its share of that of the request
@@ -72,15 +78,18 @@ func (rc *responseContext) pending() int {
 // flowGone is the status for a target whose flow is gone: in a dialog the client is told so (RFC 5626 5.3.1), and the
 // EdgePort that handed the request to us, which may know another flow to the UA.
 func (rc *responseContext) flowGone() int {
-	if rc.inDialog || len(rc.above) > 0 {
+	if rc.inDialog || rc.handed {
 		return 430
 	}
 	return 480
 }
 
+// mayTry says whether the request may still be sent anywhere.
+func (rc *responseContext) mayTry() bool { return rc.server.Open() && !rc.over }
+
 // cancel cancels every branch that is pending, and tries no more.
 func (rc *responseContext) cancel() {
-	rc.untried, rc.flows = nil, nil
+	rc.over, rc.untried, rc.flows = true, nil, nil
 	for _, b := range rc.branches {
 		if !b.done && b.client != nil {
 			b.client.Cancel()
@@ -105,7 +114,7 @@ func (p *Proxy) Request(tx *transaction.Server, req *message.Message) {
 		tx.Respond(482, "", nil, nil)
 	case route.signed && !(route.token.opens && p.draining.Load()):
 		p.counts.InDialog.Add(1)
-		rc.inDialog = !route.token.opens
+		rc.inDialog, rc.handed = !route.token.opens, route.token.opens
 		p.follow(rc, route)
 	case tx.Flow().Protocol() == transport.Bus && !route.signed:
 		tx.Respond(403, "", nil, nil) // of another version, or with other keys
@@ -135,7 +144,12 @@ func (p *Proxy) Cancel(tx *transaction.Server) {
 // Ack is the ACK to a 2xx, which has no transaction (RFC 3261 13.2.2.4, 16.11). It follows its Route, or ends here.
 func (p *Proxy) Ack(flow transport.Flow, ack *message.Message) {
 	route, status := p.readRoute(flow, ack)
-	if status != 0 || !route.signed || exhausted(ack) {
+	for gone := []string(nil); p.peers.isGone(route.peer); { // as its INVITE did, see goAround
+		gone = append(gone, route.peer)
+		route, status = p.readRoute(flow, ack, gone...)
+	}
+	handed := flow.Protocol() == transport.Bus // with who did that we are one hop
+	if status != 0 || !route.signed || route.token.opens || !handed && exhausted(ack) {
 		p.counts.StrayAcks.Add(1)
 		return
 	}

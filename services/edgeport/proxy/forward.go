@@ -43,6 +43,7 @@ type copyOf struct {
 // follow forwards a request along its Route.
 func (p *Proxy) follow(rc *responseContext, r route) {
 	p.followOn(rc.add(), r)
+	rc.release()
 }
 
 func (p *Proxy) followOn(b *branch, r route) {
@@ -84,12 +85,13 @@ func (p *Proxy) forwardTo(rc *responseContext, sent *processorpb.MessageRequest,
 		return
 	}
 	p.forward(b, to, c)
+	rc.release()
 }
 
 // tryNext forwards the request to the next targets: those of equal rank at a time, in parallel (RFC 3261 16.6), no more
 // than maxBranches. When nothing is left to try or to wait for, the best response goes back.
 func (p *Proxy) tryNext(rc *responseContext) {
-	for rc.pending() == 0 && len(rc.untried) > 0 && rc.server.Open() && !rc.cancelled {
+	for rc.pending() == 0 && len(rc.untried) > 0 && rc.mayTry() {
 		n := 1
 		for n < len(rc.untried) && n < min(maxBranches, rc.breadth) && rank(rc.untried[n]) == rank(rc.untried[0]) {
 			n++
@@ -143,6 +145,7 @@ func (p *Proxy) forwardToTarget(b *branch, t *processorpb.Target) {
 	// to.
 	c.route.popped = rc.server.Request().Count(message.KindRoute)
 	c.uri, c.path = t.Uri, t.Path
+	b.handed = c.hand.edge != ""
 	c.direct = t.Flow == "" && t.NextHop == nil && len(t.Path) == 0 && c.hand.edge == ""
 	p.forward(b, to, c)
 }
@@ -168,7 +171,7 @@ func (p *Proxy) forward(b *branch, to address, c copyOf) {
 	p.resolver.Lookup(to.name, func(found []resolver.Candidate, err error) {
 		rc.server.Do(func() {
 			switch {
-			case !rc.server.Open() || rc.cancelled:
+			case !rc.mayTry():
 				p.failed(b, 487)
 			case errors.Is(err, resolver.ErrProtocol) && c.secure:
 				p.failed(b, 480)
@@ -217,7 +220,7 @@ func (p *Proxy) failOver(b *branch) bool {
 		return false
 	}
 	p.resolver.Failed(b.named.at)
-	if len(b.named.rest) == 0 || !rc.server.Open() || rc.cancelled {
+	if len(b.named.rest) == 0 || !rc.mayTry() {
 		return false
 	}
 	p.tryCandidate(b)

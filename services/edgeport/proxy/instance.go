@@ -39,10 +39,11 @@ func oneFlowEach(targets []*processorpb.Target) (first, further []*processorpb.T
 // unreached says whether a final response tells that the UA did not get the request (RFC 5626 7).
 func unreached(status int) bool { return status == 408 || status == 430 }
 
-// nextFlow tries the next flow to the UA of b, which has not reached it, and says whether there is one.
-func (p *Proxy) nextFlow(b *branch) bool {
+// nextFlow tries the next flow to the UA of b, which has not reached it and ends with status, and says whether there is
+// one. A UA that rang until somebody's patience was at an end has been reached. The new branch has the breadth of b.
+func (p *Proxy) nextFlow(b *branch, status int) bool {
 	rc := b.context
-	if b.instance == "" || rc.cancelled || !rc.server.Open() {
+	if b.instance == "" || status == 408 && b.rang || !rc.mayTry() {
 		return false
 	}
 	i := slices.IndexFunc(rc.flows, func(t *processorpb.Target) bool { return t.Instance == b.instance })
@@ -51,6 +52,8 @@ func (p *Proxy) nextFlow(b *branch) bool {
 	}
 	t := rc.flows[i]
 	rc.flows = slices.Delete(rc.flows, i, i+1)
-	p.forwardToTarget(rc.add(), t)
+	next := rc.add()
+	next.breadth = b.breadth
+	p.forwardToTarget(next, t)
 	return true
 }

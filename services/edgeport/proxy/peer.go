@@ -17,14 +17,15 @@ import (
 // the one of its own side, whose tokens say which EdgePort has to route what comes back. Over the bus the two are one hop:
 // Max-Forwards falls by one, and the Via between them is seen by nobody else.
 
-// maxRef is how long the ref of an EdgePort may be, in bytes, to fit into a token.
-const maxRef = 64
+// MaxRef is how long the ref of an EdgePort may be, in bytes, to fit into a token.
+const MaxRef = 64
 
 // peers are the other EdgePorts.
 type peers struct {
 	link  *bus.Link
 	mu    sync.Mutex
 	known map[string]*transport.Peer
+	gone  map[string]bool // those that have not been heard of since they went
 }
 
 // flow is the flow to another EdgePort, which is always the same one.
@@ -39,11 +40,40 @@ func (ps *peers) flow(ref string) transport.Flow {
 	return far.Flow()
 }
 
+// heard notes that an EdgePort has sent something, or with gone that it is not there any more.
+func (ps *peers) heard(ref string, gone bool) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if gone {
+		ps.gone[ref] = true
+	} else {
+		delete(ps.gone, ref)
+	}
+}
+
+func (ps *peers) isGone(ref string) bool {
+	if ref == "" {
+		return false
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.gone[ref]
+}
+
 // Linked tells the proxy how it reaches the other EdgePorts, before it is Listening.
 func (p *Proxy) Linked(link *bus.Link) { p.peers.link = link }
 
-// PeerFlow is the flow of what another EdgePort sends.
-func (p *Proxy) PeerFlow(ref string) transport.Flow { return p.peers.flow(ref) }
+// PeerFlow is the flow of what another EdgePort has sent.
+func (p *Proxy) PeerFlow(ref string) transport.Flow {
+	p.peers.heard(ref, false)
+	return p.peers.flow(ref)
+}
+
+// PeerGone tells the proxy that another EdgePort is not there any more, or was started anew.
+func (p *Proxy) PeerGone(ref string) {
+	p.peers.heard(ref, true)
+	p.layer.FlowClosed(p.peers.flow(ref))
+}
 
 // FlowClosed tells the proxy that nothing will arrive on flow any more.
 func (p *Proxy) FlowClosed(flow transport.Flow) { p.layer.FlowClosed(flow) }
@@ -52,7 +82,7 @@ var errLongName = errors.New("the name of the EdgePort or of the flow is too lon
 
 // peerAddress is the EdgePort that has bound a target; c gets the Route that hands it over.
 func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
-	if len(t.EdgePortRef) > maxRef || len(t.Flow) > 255 {
+	if len(t.EdgePortRef) > MaxRef || len(t.Flow) > 255 {
 		return address{}, errLongName
 	}
 	c.hand = token{edge: t.EdgePortRef, callee: t.Flow, opens: true}
@@ -60,6 +90,9 @@ func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
 		return address{peer: t.EdgePortRef}, nil
 	}
 	for _, protocol := range [...]transport.Protocol{transport.TCP, transport.UDP, transport.TLS} {
+		if isSips(t.Uri) && !protocol.Secure() {
+			continue
+		}
 		for _, at := range t.EdgePortAddrs {
 			if at.Transport == transportOf(protocol) {
 				return interfaceAddress(at)
@@ -88,10 +121,10 @@ func (p *Proxy) appendHandRoute(dst []byte, t token, to transport.Flow, callID [
 // That works where the other side can be reached from here.
 func (p *Proxy) goAround(b *branch, cause transaction.Cause) bool {
 	rc := b.context
-	if b.peer == "" || cause != transaction.TransportError || !rc.server.Open() || rc.cancelled {
+	if b.peer == "" || cause != transaction.TransportError || !rc.mayTry() {
 		return false
 	}
-	b.gone = append(b.gone, b.peer)
+	b.gone, b.client = append(b.gone, b.peer), nil
 	r, _ := p.readRoute(rc.server.Flow(), rc.server.Request(), b.gone...)
 	p.followOn(b, r)
 	return true

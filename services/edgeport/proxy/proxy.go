@@ -92,7 +92,7 @@ type scratch struct {
 // New makes a proxy that sends by tr, which must not deliver messages to it before Listening was called.
 func New(cfg Config, conn *bus.Conn, keys *bus.Keys, tr *transport.Layer, names *resolver.Resolver, log *slog.Logger) *Proxy {
 	p := &Proxy{cfg: cfg, conn: conn, keys: keys, transport: tr, resolver: names, log: log, methods: map[string]bool{}, seed: maphash.MakeSeed(), external: parseExternals(cfg.ExternalAddrs)}
-	p.peers.known = make(map[string]*transport.Peer)
+	p.peers.known, p.peers.gone = make(map[string]*transport.Peer), make(map[string]bool)
 	allow := slices.Clone(cfg.Methods)
 	if slices.Contains(allow, "INVITE") { // and what a call cannot be without
 		for _, m := range []string{"ACK", "BYE", "CANCEL"} {

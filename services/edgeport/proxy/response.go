@@ -20,6 +20,11 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	b := client.Context.(*branch)
 	rc := b.context
 	status := resp.Status()
+	b.rang = b.rang || status > 100 && status < 200
+	if b.datagram != nil { // it has arrived, and is not to be sent by UDP too
+		b.datagram = nil
+		rc.release()
+	}
 	switch {
 	case status == 100: // step 5: hop by hop
 		return
@@ -39,12 +44,16 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	if status == 503 && p.failOver(b) {
 		return
 	}
-	if status == 430 && client.Flow().Protocol() == transport.Bus {
-		p.failed(b, rc.flowGone()) // at the other EdgePort
+	switch { // the other EdgePort says that the UA was not reached
+	case status == 430 && (b.handed || client.Flow().Protocol() == transport.Bus): // its flow is gone there
+		p.failed(b, rc.flowGone())
+		return
+	case status == 503 && b.handed: // it drains
+		p.failed(b, status)
 		return
 	}
 	b.done = true
-	if unreached(status) && p.nextFlow(b) {
+	if unreached(status) && p.nextFlow(b, status) {
 		return
 	}
 	if status == 401 || status == 407 {
@@ -82,7 +91,7 @@ func (p *Proxy) failed(b *branch, status int) {
 		return
 	}
 	b.done = true
-	if p.nextFlow(b) {
+	if p.nextFlow(b, status) {
 		return
 	}
 	b.context.offer(status, nil)
@@ -139,6 +148,9 @@ func (f final) preference() int {
 	}
 }
 
+// maxChallenges is how much of them is kept, in bytes of their values: of hundreds of targets each may send many.
+const maxChallenges = 16 << 10
+
 // keepChallenges keeps the challenges of a response that may not be the one that goes back: the client has to answer all
 // of them (16.7 step 7).
 func (rc *responseContext) keepChallenges(resp *message.Message) {
@@ -148,6 +160,9 @@ func (rc *responseContext) keepChallenges(resp *message.Message) {
 	for i := range resp.Len() {
 		switch k, _, value := resp.Header(i); k {
 		case message.KindWWWAuthenticate, message.KindProxyAuthenticate:
+			if rc.challenges += len(value); rc.challenges > maxChallenges {
+				return
+			}
 			rc.others = append(rc.others, message.Field{Name: k.String(), Value: string(value)})
 		}
 	}

@@ -46,14 +46,29 @@ func (c *copyOf) forSips(received *message.Message) bool {
 	}
 }
 
-// bySips says whether its first Route, where a decision has put one in, is a sips one.
-func (c *copyOf) bySips() bool {
+// bySips says whether its first Route is a sips one: what a decision has put in, or the EdgePort that handed it to us.
+func (c *copyOf) bySips(received *message.Message) bool {
 	if len(c.path) > 0 {
-		name, err := message.ParseNameAddr([]byte(c.path[0]))
-		return err == nil && isSips(name.URI)
+		return isSipsRoute([]byte(c.path[0]))
 	}
-	routes := c.answer.GetMessage().GetRoute()
-	return len(routes) > 0 && routes[0].GetAddress().GetUri().GetSecure()
+	if routes := c.answer.GetMessage().GetRoute(); len(routes) > 0 {
+		return routes[0].GetAddress().GetUri().GetSecure()
+	}
+	if !c.route.token.opens {
+		return false
+	}
+	i := 0
+	for v := range received.Values(message.KindRoute) {
+		if i++; i > c.route.popped {
+			return isSipsRoute(v.Text)
+		}
+	}
+	return false
+}
+
+func isSipsRoute(value []byte) bool {
+	name, err := message.ParseNameAddr(value)
+	return err == nil && isSips(name.URI)
 }
 
 // restrict notes whether the copy has to go by TLS. A status other than 0 says that it must not go at all: a request
@@ -61,7 +76,7 @@ func (c *copyOf) bySips() bool {
 func (b *branch) restrict(c *copyOf) (status int) {
 	received := b.context.server.Request()
 	sips := c.forSips(received)
-	c.secure = sips || c.bySips()
+	c.secure = sips || c.bySips(received)
 	switch {
 	case b.breadth == 0:
 		return 440

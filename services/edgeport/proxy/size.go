@@ -39,7 +39,7 @@ func (p *Proxy) stream(to address, flow transport.Flow, size int) (tcp transport
 func (p *Proxy) sendDatagram(b *branch, cause transaction.Cause) bool {
 	d, rc := b.datagram, b.context
 	b.datagram = nil
-	if d == nil || cause != transaction.TransportError || !rc.server.Open() || rc.cancelled {
+	if d == nil || cause != transaction.TransportError || !rc.mayTry() {
 		return false
 	}
 	p.refusers.add(d.copy.to.Remote())
