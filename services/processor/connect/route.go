@@ -3,6 +3,8 @@ package connect
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -160,7 +162,7 @@ func makeTargets(routes []*locationpb.Route, secure bool, here string) []*proces
 			t.Q = *route.Q
 		}
 		if route.EdgePortRef != here {
-			t.EdgePortRef = route.EdgePortRef
+			t.EdgePortRef, t.EdgePortAddrs = route.EdgePortRef, edgePortAddrs(route)
 		}
 		if hop := &block[i].hop; nextHop(hop, route, contact) {
 			t.NextHop = hop
@@ -170,17 +172,44 @@ func makeTargets(routes []*locationpb.Route, secure bool, here string) []*proces
 	return targets
 }
 
-// nextHop fills hop with where a binding is reached, if that is not where its contact says. Over UDP it is where the
-// REGISTER came from, if that is another host than the client knows of itself: it is behind a NAT. Where only the port
-// differs there is none, and the contact counts. A Path (RFC 3327) gives the way itself. Beside a flow it is where the
-// client is once the flow has ended: at its contact, or nowhere.
+// edgePortAddrs is where other EdgePorts reach the one of a binding by SIP: where it listens. An unspecified address says
+// nothing to others; its external one stands for it, if it has one.
+func edgePortAddrs(route *locationpb.Route) []*processorpb.NetInterface {
+	unspecified := func(at *processorpb.NetInterface) bool {
+		addr, err := netip.ParseAddr(trimBrackets(at.GetHost()))
+		return err == nil && addr.IsUnspecified()
+	}
+	if !slices.ContainsFunc(route.ListeningPoints, unspecified) {
+		return route.ListeningPoints
+	}
+	var addrs []*processorpb.NetInterface
+	for _, at := range route.ListeningPoints {
+		switch {
+		case !unspecified(at):
+			addrs = append(addrs, at)
+		case len(route.ExternalAddrs) > 0:
+			addrs = append(addrs, &processorpb.NetInterface{Host: route.ExternalAddrs[0], Port: at.Port, Transport: at.Transport})
+		}
+	}
+	return addrs
+}
+
+// nextHop fills hop with where a binding is reached, if that is not where its contact or its Path says: nobody may have
+// requests sent to a host that he did not register from. Over UDP it is where the REGISTER came from, if the contact is at
+// another host: the client is behind a NAT. Where only the port differs there is none, and the contact counts. Beside a
+// flow it is where the client is once the flow has ended: at its contact, or nowhere.
 func nextHop(hop *processorpb.NetInterface, route *locationpb.Route, contact processor.URI) bool {
 	switch {
 	case route.Flow != "":
 		transport, ok := streamOf(contact)
 		hop.Host, hop.Port, hop.Transport = trimBrackets(contact.Host), int32(contact.Port), transport
 		return ok && route.Dialable
-	case route.Dialable || len(route.Path) > 0 || strings.EqualFold(trimBrackets(contact.Host), trimBrackets(route.Host)):
+	case route.Dialable: // at its contact, or its Path, as written
+		return false
+	case len(route.Path) > 0:
+		pathHop(hop, route, contact)
+		return true
+	case strings.EqualFold(trimBrackets(contact.Host), trimBrackets(route.Host)) && !hasParam(contact, "maddr"):
 		return false
 	}
 	port, err := strconv.ParseUint(route.Port, 10, 16)
