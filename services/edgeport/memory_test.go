@@ -67,9 +67,9 @@ func TestMemoryOfRingingCallsAcrossEdgePorts(t *testing.T) {
 	p.sendTo(p.bind(p.b, bob, "sip:bob@192.0.2.7;transport=tcp"))
 	ring := func(i int) {
 		alice.send(p.a, alice.request(p.a, "INVITE", "sip:bob@example.com", fmt.Sprint("z9hG4bK", i), fmt.Sprint("Call-ID: ", i), body(size)))
-		alice.want("SIP/2.0 100")
-		bob.send(p.b, response(bob.want("INVITE"), 180, "b"))
-		alice.want("SIP/2.0 180")
+		bob.send(p.b, response(bob.await("INVITE"), 180, "b"))
+		for string(alice.await("SIP/2.0 180").CallID()) != strconv.Itoa(i) { // one may come again across the bus
+		}
 	}
 	ring(0)
 	before := live()

@@ -2,6 +2,7 @@ package edgeport
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,6 +94,7 @@ func routes(m *message.Message, caller bool) []string {
 // with what a call has beside it, handed over by the bus and by SIP.
 func TestCallAcrossEdgePorts(t *testing.T) {
 	phones := map[string]func(p *pair, s *system) (c *client, contact string){
+		"nat":    func(*pair, *system) (*client, string) { return udpClient(t), "sip:bob@192.0.2.7" },
 		"udp":    func(*pair, *system) (*client, string) { c := udpClient(t); return c, "sip:bob@" + c.addr() },
 		"tcp":    func(_ *pair, s *system) (*client, string) { return s.tcpClient(), "sip:bob@192.0.2.7;transport=tcp" },
 		"W13 ws": func(_ *pair, s *system) (*client, string) { return s.page(), "sip:bob@bob1.invalid;transport=ws" },
@@ -105,7 +107,12 @@ func TestCallAcrossEdgePorts(t *testing.T) {
 				p.a.t, p.b.t = t, t
 				alice := p.a.tcpClient() // she cannot be reached from elsewhere either
 				bob, contact := phone(p, p.b)
-				p.sendTo(p.bind(p.b, bob, contact))
+				target := p.bind(p.b, bob, contact)
+				if name == "nat" {
+					at := netip.MustParseAddrPort(bob.addr())
+					target.NextHop = &processorpb.NetInterface{Host: at.Addr().String(), Port: int32(at.Port())}
+				}
+				p.sendTo(target)
 
 				alice.send(p.a, alice.request(p.a, "INVITE", "sip:bob@example.com", "z9hG4bK1", "Contact: <sip:alice@192.0.2.8;transport=tcp>"))
 				alice.want("SIP/2.0 100")

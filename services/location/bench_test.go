@@ -3,7 +3,9 @@ package location
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/routr-fabric/routr/bus"
 	"github.com/routr-fabric/routr/bus/bustest"
@@ -123,6 +125,37 @@ func BenchmarkCallFind(b *testing.B) {
 	for b.Loop() {
 		if _, err := find(b, conn, &locationpb.FindRoutesRequest{Aor: "sip:1001@sip.local", CallId: "call"}); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// What costs most of what one REGISTER may ask for: 32 contacts beside 968, all alike but for the last of 64 parameters.
+func BenchmarkManyContacts(b *testing.B) {
+	params := strings.Repeat(";parameter", 60)
+	for i := range 60 {
+		params = strings.Replace(params, ";parameter", fmt.Sprintf(";p%02d=0123456789", i), 1)
+	}
+	routes := make([]*locationpb.Route, maxContacts)
+	for i := range routes {
+		routes[i] = &locationpb.Route{ContactUri: fmt.Sprintf("sip:u@192.0.2.1%s;z=%d", params, i), Expires: 3600}
+	}
+	now, edges := time.Now().UnixMilli(), &edgePorts{}
+	apply := func(old []*binding, routes []*locationpb.Route) []*binding {
+		c, err := newChange(&locationpb.AddRouteRequest{Routes: routes}, now, edges)
+		if err != nil {
+			b.Fatal(err)
+		}
+		next, _, err := c.apply(old)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return next
+	}
+	old := apply(nil, routes[32:])
+	b.ReportAllocs()
+	for b.Loop() {
+		if n := len(apply(old, routes[:32])); n != maxContacts {
+			b.Fatalf("%d bindings, want %d", n, maxContacts)
 		}
 	}
 }

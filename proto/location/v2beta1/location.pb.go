@@ -110,7 +110,8 @@ type Route struct {
 	// Extension: the flow the REGISTER came on (MessageRequest.flow).
 	Flow string `protobuf:"bytes,107,opt,name=flow,proto3" json:"flow,omitempty"`
 	// Extension: the contact can be reached at its own address, without the flow. When the flow ends (FlowClosed) such a
-	// binding loses the flow, any other one is removed.
+	// binding loses the flow, any other one is removed. With a path: its first hop can be reached as it is written there;
+	// else it is to be taken for one at host.
 	Dialable      bool `protobuf:"varint,108,opt,name=dialable,proto3" json:"dialable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -80,12 +80,22 @@ func (p *Proxy) FlowClosed(flow transport.Flow) { p.layer.FlowClosed(flow) }
 
 var errLongName = errors.New("the name of the EdgePort or of the flow is too long")
 
-// peerAddress is the EdgePort that has bound a target; c gets the Route that hands it over.
+// peerAddress is the EdgePort that has bound a target; c gets the Route that hands it over. Where the target names a next
+// hop and no flow, a phone behind a NAT is reached from there over UDP, as its NAT lets nobody else through; anything
+// else is reached from here as well.
 func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
 	if len(t.EdgePortRef) > MaxRef || len(t.Flow) > 255 {
 		return address{}, errLongName
 	}
-	c.hand = token{edge: t.EdgePortRef, callee: t.Flow, opens: true}
+	callee := t.Flow
+	if callee == "" && t.NextHop != nil {
+		to, err := interfaceAddress(t.NextHop)
+		if err != nil || to.name.Host != "" || to.protocol != transport.UDP {
+			return to, err
+		}
+		callee = transport.UDPFlowID(to.addr)
+	}
+	c.hand = token{edge: t.EdgePortRef, callee: callee, opens: true}
 	if !p.cfg.PeerBySIP {
 		return address{peer: t.EdgePortRef}, nil
 	}

@@ -100,40 +100,6 @@ func TestFlowCloseUDP(t *testing.T) {
 	e.want(t, "c")
 }
 
-// A layer that drains takes no connection more, and serves those that it has as before.
-func TestDrain(t *testing.T) {
-	for _, protocol := range streams() {
-		t.Run(protocol.String(), func(t *testing.T) {
-			cfg := on(protocol, "127.0.0.1")
-			cfg.Listen = append(cfg.Listen, on(UDP, "127.0.0.1").Listen...)
-			e := serve(t, cfg, echo)
-			p, u := e.phone(t), udpClient(t, "127.0.0.1")
-			p.send(t, text("before", 9))
-			p.want(t, text("before", 9))
-			e.want(t, text("before", 9))
-			e.Drain()
-			e.Drain() // does nothing
-			e.wantRefused(t)
-			p.send(t, text("after", 9))
-			p.want(t, text("after", 9))
-			e.want(t, text("after", 9))
-			datagram(t, u, e.Points()[1].Addr, "udp")
-			wantDatagram(t, u, "udp", e.Points()[1].Addr)
-			next, err := net.Listen("tcp4", e.addr().String())
-			if err != nil {
-				t.Errorf("the port is not free for a successor: %v", err)
-			} else {
-				next.Close()
-			}
-			if err := e.Check(); err != nil {
-				t.Errorf("Check() = %v, want nil: nothing is broken", err)
-			}
-			go e.stop()
-			p.wantEnd(t, 1001)
-		})
-	}
-}
-
 // F15: at the end each peer gets what was sent to it, and then the end that its protocol has, however much of what it
 // sent is unread.
 func TestF15Shutdown(t *testing.T) {

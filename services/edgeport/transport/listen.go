@@ -144,17 +144,6 @@ func localAddrs(addr netip.Addr) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// Drain closes the listeners: no connection is accepted any more, and a successor can listen on their ports. The
-// connections that there are, UDP and what is dialed go on until Serve ends. It may be called at any time, and again.
-func (l *Layer) Drain() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.draining = true
-	for _, ln := range l.listeners {
-		ln.Close()
-	}
-}
-
 // closeListeners closes whatever Listen opened. Errors are of no use to anyone.
 func (l *Layer) closeListeners() {
 	for _, s := range l.sockets {
@@ -191,7 +180,7 @@ func (l *Layer) accept(ln *listener) {
 			l.admit(ln, nc)
 			continue
 		}
-		if errors.Is(err, net.ErrClosed) && !l.accepts() {
+		if errors.Is(err, net.ErrClosed) && l.ended() {
 			return
 		}
 		l.counters[ln.Protocol].refused[acceptFailed].Add(1)
@@ -199,11 +188,4 @@ func (l *Layer) accept(ln *listener) {
 			return
 		}
 	}
-}
-
-// accepts says whether new connections are wanted.
-func (l *Layer) accepts() bool {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.state != stopped && !l.draining
 }

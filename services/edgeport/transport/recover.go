@@ -97,8 +97,8 @@ func passes(err error) bool {
 	return false
 }
 
-// Check is nil while every listening point works, one that Drain has closed included; else the error says which do not,
-// and why. Each is tried again, once a second at least, and a socket that has died is opened anew. Check returns at once.
+// Check is nil while every listening point works; else the error says which do not, and why. Each is tried again, once a
+// second at least, and a socket that has died is opened anew. Check returns at once.
 func (l *Layer) Check() error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -121,7 +121,7 @@ func (l *Layer) Check() error {
 func (ln *listener) reopen(l *Layer) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.state == stopped || l.draining {
+	if l.state == stopped {
 		return net.ErrClosed
 	}
 	ln.Close()

@@ -31,7 +31,7 @@ func (l *Layer) admit(ln *listener, nc net.Conn) {
 	defer l.mu.Unlock()
 	refused := none
 	switch {
-	case l.state == stopped || l.draining:
+	case l.state == stopped:
 		refused = shuttingDown
 	case !proxy && l.sources[from] >= l.limits.PerSource:
 		refused = perSource

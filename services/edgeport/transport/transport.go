@@ -136,7 +136,6 @@ type Layer struct {
 
 	mu        sync.RWMutex
 	state     state
-	draining  bool // no more connections are accepted
 	points    []Listen
 	sockets   []*socket
 	listeners []*listener

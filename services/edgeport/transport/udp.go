@@ -110,7 +110,8 @@ func (s *socket) transmit(data []byte, to netip.AddrPort) error {
 func past() time.Time { return time.Unix(1, 0) }
 
 // A UDP flow is named by what it is: behind a letter that is in no ID of a connection, the base64url form of the length
-// of our address with its port, that address and port, and the remote ones, each as netip.AddrPort writes them.
+// of our address with its port, that address and port, and the remote ones, each as netip.AddrPort writes them. Without an
+// address and a port of ours it is a flow from any socket.
 const (
 	datagramPrefix = "u"
 	datagramIDSize = 128 // of the bytes; two IPv6 addresses with zones take less
@@ -126,6 +127,9 @@ func datagramID(local, remote netip.AddrPort) string {
 	b, _ = remote.AppendBinary(b)
 	return string(datagramEncoding.AppendEncode(append(text[:0], datagramPrefix...), b))
 }
+
+// UDPFlowID is an ID for Lookup, at any EdgePort: of a UDP flow to remote from the socket that Flow would choose there.
+func UDPFlowID(remote netip.AddrPort) string { return datagramID(netip.AddrPort{}, unmap(remote)) }
 
 // datagramFlow reads such a name, and finds the socket of it.
 func (l *Layer) datagramFlow(id string) (Flow, bool) {
@@ -143,6 +147,10 @@ func (l *Layer) datagramFlow(id string) (Flow, bool) {
 	if local.UnmarshalBinary(space[1:mid]) != nil || remote.UnmarshalBinary(space[mid:n]) != nil ||
 		unmap(remote) != remote || checkRemote(remote) != nil {
 		return Flow{}, false
+	}
+	if local == (netip.AddrPort{}) { // see UDPFlowID
+		f, err := l.udpFlow(remote)
+		return f, err == nil && !l.ended()
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()

@@ -168,6 +168,14 @@ func TestUDPFlowID(t *testing.T) {
 			t.Errorf("%s: Lookup(%q) = %v to %v, want none", tt.name, short(tt.in), f.Local(), f.Remote())
 		}
 	}
+	for _, remote := range []string{"127.0.0.9:5060", "[::1]:5060", "192.0.2.9:5060", "192.0.2.9:0", "[::ffff:127.0.0.1]:5060", "0.0.0.0:1"} {
+		to := netip.MustParseAddrPort(remote)
+		chosen, err := e.Flow(UDP, to, "")
+		f, ok := e.Lookup(UDPFlowID(to))
+		if ok != (err == nil) || f != chosen {
+			t.Errorf("Lookup(UDPFlowID(%s)) = %v, %v, want what Flow chooses: %v, %v", remote, f, ok, chosen, err)
+		}
+	}
 	f, _ := e.Lookup(id)
 	e.stop()
 	if _, ok := e.Lookup(f.ID()); ok {
@@ -183,10 +191,11 @@ func FuzzUDPFlowID(f *testing.F) {
 	f.Cleanup(func() { l.closeListeners() })
 	f.Add(datagramID(l.sockets[0].local, netip.MustParseAddrPort("192.0.2.9:5060")))
 	f.Add(datagramID(netip.MustParseAddrPort("[fe80::1%eth0]:1"), netip.MustParseAddrPort("[::1]:2")))
+	f.Add(UDPFlowID(netip.MustParseAddrPort("127.0.0.9:5060")))
 	f.Add("u")
 	f.Add("u\n" + datagramID(l.sockets[0].local, netip.MustParseAddrPort("192.0.2.9:5060"))[1:])
 	f.Fuzz(func(t *testing.T, id string) {
-		if flow, ok := l.Lookup(id); ok && flow.ID() != id {
+		if flow, ok := l.Lookup(id); ok && flow.ID() != id && UDPFlowID(flow.Remote()) != id {
 			t.Errorf("Lookup(%q).ID() = %q, want the same", id, flow.ID())
 		}
 	})

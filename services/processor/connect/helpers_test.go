@@ -333,6 +333,9 @@ func describe(m *processorpb.MessageResponse) string {
 				b.WriteString(" " + x[0] + "=" + x[1])
 			}
 		}
+		for _, at := range t.EdgePortAddrs {
+			b.WriteString(" by " + at.Transport.String() + " " + at.Host + ":" + itoa(at.Port))
+		}
 		if t.Q != 1000 {
 			b.WriteString(" q=" + itoa(t.Q))
 		}

@@ -91,16 +91,18 @@ func regIDOf(c *sipmessagepb.Contact) int32 {
 // contact is at the very address that the connection came from, so no NAT is between us, and over TCP or TLS, where it is
 // soon known that nobody listens. Others have to be reached on their connections, or not at all.
 func dialable(contact processor.URI, from string) bool {
-	at, err := netip.ParseAddr(trimBrackets(contact.Host))
-	if err != nil || hasParam(contact, "maddr") {
-		return false
-	}
-	source, err := netip.ParseAddr(trimBrackets(from))
-	if err != nil || at.Unmap() != source.Unmap() {
-		return false
-	}
 	_, ok := streamOf(contact)
-	return ok
+	return ok && sameAddr(contact.Host, from) && !hasParam(contact, "maddr")
+}
+
+// sameAddr reports whether two hosts are the same address; names never are.
+func sameAddr(host, other string) bool {
+	a, err := netip.ParseAddr(trimBrackets(host))
+	if err != nil {
+		return false
+	}
+	b, err := netip.ParseAddr(trimBrackets(other))
+	return err == nil && a.Unmap() == b.Unmap()
 }
 
 // streamOf is the transport that a contact names, if it is TCP or TLS.

@@ -3,6 +3,9 @@ package connect
 import (
 	"strings"
 
+	commonpb "github.com/routr-fabric/routr/proto/common/v2beta1"
+	locationpb "github.com/routr-fabric/routr/proto/location/v2beta1"
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	"github.com/routr-fabric/routr/services/processor"
 )
 
@@ -18,7 +21,7 @@ func (reg *registration) checkPath() (status int, reason string) {
 	case len(path) == 0:
 		return 0, ""
 	case !reg.supports("path"):
-		return 421, ""
+		return 420, ""
 	case len(path) > maxPath:
 		return 400, "Path Is Too Long"
 	}
@@ -28,6 +31,27 @@ func (reg *registration) checkPath() (status int, reason string) {
 		}
 	}
 	return 0, ""
+}
+
+// leadsBack reports whether the first hop of a Path is at the address that the REGISTER came from, which is what the proxy
+// before us writes there.
+func leadsBack(path []string, from string) bool {
+	u, ok := pathURI(path[0])
+	return ok && sameAddr(u.Host, from) && !hasParam(u, "maddr")
+}
+
+// pathHop fills hop with the first hop of a Path that does not lead back to where the REGISTER came from: that address all
+// the same, with the port and the transport of the Path. RFC 3327 7 leaves it to the registrar to trust a Path. Any client
+// can write one, and ours is the name in which requests would go there.
+func pathHop(hop *processorpb.NetInterface, route *locationpb.Route, contact processor.URI) {
+	u, _ := pathURI(route.Path[0]) // checkPath has read it
+	hop.Host, hop.Port, hop.Transport = route.Host, int32(u.Port), commonpb.Transport_UDP
+	if t, ok := streamOf(u); ok {
+		hop.Transport = t
+	}
+	if contact.Secure { // RFC 3261 16.6 step 7: so is every hop
+		hop.Transport = commonpb.Transport_TLS
+	}
 }
 
 // pathURI is the URI in a Path value, which is a name-addr (RFC 3327 4).

@@ -29,6 +29,7 @@ type registration struct {
 	headers registerHeaders
 	aor     string
 	agent   *agent // nil: a user that only a trusted peer knows
+	trusted bool   // it came from a trusted peer
 
 	outbound bool // its contact is a flow (RFC 5626), see checkOutbound
 }
@@ -56,8 +57,8 @@ func (s *Service) register(ctx context.Context, r processor.Request) {
 		s.refuse(r, 420, "", processor.NewHeader("Unsupported", strings.Join(reg.headers.unsupported, ", ")))
 		return
 	}
-	if status, reason := reg.checkPath(); status == 421 {
-		s.refuse(r, status, reason, processor.NewHeader("Require", "path"))
+	if status, reason := reg.checkPath(); status == 420 {
+		s.refuse(r, status, reason, processor.NewHeader("Unsupported", "path"))
 		return
 	} else if status != 0 {
 		s.refuse(r, status, reason)
@@ -87,7 +88,7 @@ func (s *Service) register(ctx context.Context, r processor.Request) {
 		s.refuse(r, 403, "")
 		return
 	}
-	reg.aor = d.aor(to.User)
+	reg.aor, reg.trusted = d.aor(to.User), trusted
 	s.bind(ctx, &reg) // steps 6 to 8
 }
 
@@ -203,10 +204,11 @@ func (reg *registration) fill(route *locationpb.Route, c *sipmessagepb.Contact) 
 	if len(reg.headers.path) > 0 {
 		// RFC 3327 5.3: it is reached by its Path, and what the next hop sent the REGISTER on is no flow to it.
 		route.Path = reg.headers.path
+		route.Dialable = reg.trusted || leadsBack(route.Path, route.Host)
 		for _, p := range route.Path {
 			size += len(p)
 		}
-	} else if sender.GetTransport() != commonpb.Transport_UDP || behindNAT(u, route.Host) {
+	} else if sender.GetTransport() != commonpb.Transport_UDP || elsewhere(u, route.Host) {
 		route.Flow = reg.Flow
 	}
 	route.Instance = instanceOf(c)
@@ -214,7 +216,9 @@ func (reg *registration) fill(route *locationpb.Route, c *sipmessagepb.Contact) 
 	if reg.outbound && route.Instance != "" {
 		route.RegId = regIDOf(c)
 	}
-	route.Dialable = route.Flow != "" && route.RegId == 0 && dialable(u, route.Host)
+	if route.Flow != "" {
+		route.Dialable = route.RegId == 0 && dialable(u, route.Host)
+	}
 	return size <= maxBindingText
 }
 

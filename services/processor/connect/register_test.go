@@ -146,7 +146,7 @@ func TestRegistrar(t *testing.T) {
 		{name: "R21 Path", in: request{headers: []string{"Path: <sip:p1;lr>", "Path: <sip:p2;lr>", "Supported: timer, path"}, contacts: one(contact{uri: phoneContact, expires: "60"})},
 			want: "200 OK | Contact: <sip:1001@192.0.2.1:5060>;expires=60 | Path: <sip:p1;lr> | Path: <sip:p2;lr>"},
 		{name: "R21 Path of a UA that does not know it", in: request{headers: []string{"Path: <sip:p1;lr>", "Require: path"}, contacts: one(contact{uri: phoneContact})},
-			want: "421 Extension Required | Require: path", wantOld: "200 OK"},
+			want: "420 Bad Extension | Unsupported: path", wantOld: "200 OK"},
 		{name: "R21 Path without angle brackets", in: request{headers: []string{"Path: sip:p1;lr", "Supported: path"}, contacts: one(contact{uri: phoneContact})},
 			want: "400 Path Is No SIP URI", wantOld: "200 OK"},
 		{name: "R21 Path of another scheme", in: request{headers: []string{"Path: <tel:+1>", "Supported: path"}, contacts: one(contact{uri: phoneContact})},
@@ -214,8 +214,8 @@ func TestRegisterRoute(t *testing.T) {
 			t.Fatalf("find = %v, %v, want one route", found, err)
 		}
 		r := found.Routes[0]
-		if r.Dialable {
-			t.Error("dialable = true, want false for a binding with a Path")
+		if !r.Dialable {
+			t.Error("dialable = false, want true for a Path of a trusted peer")
 		}
 		got := []string{r.User, r.Host, r.Port, r.Transport.String(), r.ContactUri, r.CallId, itoa(int32(r.CSeq)), itoa(r.Expires),
 			itoa(r.GetQ()), strings.Join(r.Path, " "), r.Instance, itoa(r.RegId), r.Flow, r.EdgePortRef, itoa(r.SessionCount),

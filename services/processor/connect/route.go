@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -171,32 +172,44 @@ func makeTargets(routes []*locationpb.Route, secure bool, here string) []*proces
 	return targets
 }
 
-// edgePortAddrs are where the EdgePort of a binding can be reached: where it listens, or, if that is all addresses of its
-// machine, at its external address.
+// edgePortAddrs is where other EdgePorts reach the one of a binding by SIP: where it listens. An unspecified address says
+// nothing to others; its external one stands for it, if it has one.
 func edgePortAddrs(route *locationpb.Route) []*processorpb.NetInterface {
+	unspecified := func(at *processorpb.NetInterface) bool {
+		addr, err := netip.ParseAddr(trimBrackets(at.GetHost()))
+		return err == nil && addr.IsUnspecified()
+	}
+	if !slices.ContainsFunc(route.ListeningPoints, unspecified) {
+		return route.ListeningPoints
+	}
 	var addrs []*processorpb.NetInterface
 	for _, at := range route.ListeningPoints {
-		if ip, err := netip.ParseAddr(trimBrackets(at.GetHost())); err == nil && ip.IsUnspecified() {
-			if len(route.ExternalAddrs) == 0 {
-				continue
-			}
-			at = &processorpb.NetInterface{Host: route.ExternalAddrs[0], Port: at.Port, Transport: at.Transport}
+		switch {
+		case !unspecified(at):
+			addrs = append(addrs, at)
+		case len(route.ExternalAddrs) > 0:
+			addrs = append(addrs, &processorpb.NetInterface{Host: route.ExternalAddrs[0], Port: at.Port, Transport: at.Transport})
 		}
-		addrs = append(addrs, at)
 	}
 	return addrs
 }
 
-// nextHop fills hop with where a binding is reached, if that is not where its contact says. Without a flow that is where
-// the REGISTER came from, if its client is behind a NAT; an EdgePort of Routr v2 names no flows. A Path (RFC 3327) gives
-// the way itself. Beside a flow it is where the client is once the flow has ended: at its contact, or nowhere.
+// nextHop fills hop with where a binding is reached, if that is not where its contact or its Path says: nobody may have
+// requests sent to a host that he did not register from. Without a flow that is where the REGISTER came from, if its
+// client is elsewhere than its contact says; an EdgePort of Routr v2 names no flows. Beside a flow it is where the client
+// is once the flow has ended: at its contact, or nowhere.
 func nextHop(hop *processorpb.NetInterface, route *locationpb.Route, contact processor.URI) bool {
 	switch {
 	case route.Flow != "":
 		transport, ok := streamOf(contact)
 		hop.Host, hop.Port, hop.Transport = trimBrackets(contact.Host), int32(contact.Port), transport
 		return ok && route.Dialable
-	case route.Dialable || len(route.Path) > 0 || !behindNAT(contact, route.Host):
+	case route.Dialable: // at its contact, or its Path, as written
+		return false
+	case len(route.Path) > 0:
+		pathHop(hop, route, contact)
+		return true
+	case !elsewhere(contact, route.Host):
 		return false
 	}
 	port, err := strconv.ParseUint(route.Port, 10, 16)
@@ -204,10 +217,10 @@ func nextHop(hop *processorpb.NetInterface, route *locationpb.Route, contact pro
 	return err == nil
 }
 
-// behindNAT reports whether a REGISTER came from another host than the client knows of itself. Where only the port differs
-// there is no NAT, and the contact counts.
-func behindNAT(contact processor.URI, source string) bool {
-	return !strings.EqualFold(trimBrackets(contact.Host), trimBrackets(source))
+// elsewhere reports whether a contact names another host than the REGISTER came from: the client is behind a NAT, or would
+// have others called. Where only the port differs there is no NAT, and the contact counts.
+func elsewhere(contact processor.URI, source string) bool {
+	return !strings.EqualFold(trimBrackets(contact.Host), trimBrackets(source)) || hasParam(contact, "maddr")
 }
 
 // requestURI is a contact address as a Request-URI, where headers and the method parameter may not be (RFC 3261 19.1.1).

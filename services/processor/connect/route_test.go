@@ -50,10 +50,13 @@ func TestRoute(t *testing.T) {
 			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7;transport=tcp path=<sip:p1;lr>"},
 		{name: "at another EdgePort",
 			before: []request{{edgePort: "edgeport-02", contacts: []contact{{uri: "sip:1001@198.51.100.7"}}}},
-			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7 edgeport=edgeport-02"},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7 edgeport=edgeport-02 by UDP 203.0.113.1:5060"},
 		{name: "P61 Path",
 			before: []request{{headers: []string{"Path: <sip:p1;lr>", "Path: <sip:p2;lr>", "Supported: path"}, contacts: []contact{{uri: "sip:1001@10.0.0.5"}}}},
 			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@10.0.0.5 path=<sip:p1;lr> <sip:p2;lr>"},
+		{name: "maddr leads nobody elsewhere",
+			before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7:5070;maddr=203.0.113.66"}}}},
+			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7:5070;maddr=203.0.113.66 at UDP 198.51.100.7:5060"},
 		{name: "P17 headers and method of a contact",
 			before: []request{{contacts: []contact{{uri: "sip:1001@198.51.100.7;Method=BYE;a=b?Subject=x"}}}},
 			in:     request{uri: "sip:1001@sip.local"}, want: "sip:1001@198.51.100.7;a=b"},
@@ -124,6 +127,80 @@ func TestRoute(t *testing.T) {
 			})
 		}
 	})
+}
+
+// Where a stranger's Path leads: the first hop of it is where the REGISTER came from, whatever stands there. Else who may
+// register could have requests sent to anybody, in our name.
+func TestPathOfStranger(t *testing.T) {
+	const at = "sip:1001@10.0.0.5"
+	table := []struct {
+		name string
+		in   request
+		want string
+	}{
+		{"the sender", request{headers: []string{"Path: <sip:192.0.2.1:5080;lr>"}}, at + " path=<sip:192.0.2.1:5080;lr>"},
+		{"the sender, then others", request{headers: []string{"Path: <sip:192.0.2.1;lr>", "Path: <sip:edge.example.com;lr>"}},
+			at + " path=<sip:192.0.2.1;lr> <sip:edge.example.com;lr>"},
+		{"the sender by IPv6", request{source: "2001:db8::1", headers: []string{"Path: <sip:[2001:db8:0::1];lr>"}},
+			at + " path=<sip:[2001:db8:0::1];lr>"},
+		{"somebody else", request{headers: []string{"Path: <sip:203.0.113.66:5080;lr>"}},
+			at + " at UDP 192.0.2.1:5080 path=<sip:203.0.113.66:5080;lr>"},
+		{"a name", request{headers: []string{"Path: <sip:gateway.example.com;lr>"}},
+			at + " at UDP 192.0.2.1:0 path=<sip:gateway.example.com;lr>"},
+		{"somebody else, over TCP", request{flow: "f1", sourcePort: 40000, headers: []string{"Path: <sip:gateway.example.com;lr;transport=TCP>"}},
+			at + " at TCP 192.0.2.1:0 path=<sip:gateway.example.com;lr;transport=TCP>"},
+		{"somebody else, over TLS", request{flow: "f1", sourcePort: 40000, headers: []string{"Path: <sips:gateway.example.com;lr>"}},
+			at + " at TLS 192.0.2.1:0 path=<sips:gateway.example.com;lr>"},
+		{"maddr", request{headers: []string{"Path: <sip:192.0.2.1;maddr=203.0.113.66;lr>"}},
+			at + " at UDP 192.0.2.1:0 path=<sip:192.0.2.1;maddr=203.0.113.66;lr>"},
+	}
+	bustest.Modes(t, func(t *testing.T, conn *bus.Conn) {
+		for _, tt := range table {
+			t.Run(tt.name, func(t *testing.T) {
+				f := newFabric(t, conn, nil)
+				tt.in.headers = append(tt.in.headers, "Supported: path")
+				tt.in.contacts = []contact{{uri: at}}
+				if got := f.call(phone{}, tt.in); got.GetMessage().GetStatusCode() != 200 {
+					t.Fatalf("REGISTER = %s, want 200", describe(got))
+				}
+				got := f.send(request{method: "INVITE", uri: "sip:1001@sip.local", source: peer, callID: "call-2"})
+				if diff := cmp.Diff(tt.want, describe(got)); diff != "" {
+					t.Errorf("INVITE (-want +got):\n%s", diff)
+				}
+			})
+		}
+	})
+}
+
+// How another EdgePort is reached by SIP: where it listens, or by its external address if that says nothing.
+func TestEdgePortAddrs(t *testing.T) {
+	points := func(list ...string) (all []*processorpb.NetInterface) {
+		for _, host := range list {
+			all = append(all, &processorpb.NetInterface{Host: host, Port: 5060, Transport: commonpb.Transport_TCP})
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		name string
+		in   *locationpb.Route
+		want []string
+	}{
+		{"an address", &locationpb.Route{ListeningPoints: points("192.0.2.1")}, []string{"192.0.2.1"}},
+		{"every address, with an external one", &locationpb.Route{ListeningPoints: points("0.0.0.0", "::"), ExternalAddrs: []string{"edge.example.com"}},
+			[]string{"edge.example.com", "edge.example.com"}},
+		{"every address", &locationpb.Route{ListeningPoints: points("0.0.0.0", "192.0.2.1", "::")}, []string{"192.0.2.1"}},
+	} {
+		var got []string
+		for _, at := range edgePortAddrs(tt.in) {
+			got = append(got, at.Host)
+			if at.Port != 5060 || at.Transport != commonpb.Transport_TCP {
+				t.Errorf("%s: %v, want port 5060 and TCP", tt.name, at)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
 }
 
 // Authorization for us is removed, whatever the EdgePort made of it.
