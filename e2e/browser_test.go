@@ -11,9 +11,9 @@ import (
 	locationpb "github.com/routr-fabric/routr/proto/location/v2beta1"
 )
 
-// TestBrowser has JsSIP in the tabs of a real Chromium do what phones of the web do, over ws and wss. The names of the
+// TestE2Browser has JsSIP in the tabs of a real Chromium do what phones of the web do, over ws and wss. The names of the
 // tests bear the numbers of the requirements of such clients.
-func TestBrowser(t *testing.T) {
+func TestE2Browser(t *testing.T) {
 	t.Parallel()
 	id := newIdentity(t)
 	d := startBrowser(t, id)
