@@ -51,7 +51,7 @@ var browserTests = []struct {
 	{"W18 socket loss", true, webLoss},
 	{"W15 SIPp", true, webSIPp},
 	{"W15 baresip", false, webBaresip},
-	{"restart of the server", true, webRestart}, // the last one, as all connections end
+	{"E8 E9 restart of the server", true, webRestart}, // the last one, as all connections end
 }
 
 // web is a browser and a system for it.
