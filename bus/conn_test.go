@@ -58,7 +58,7 @@ func TestConnectWaits(t *testing.T) {
 	got.c.Close()
 }
 
-func TestServerRestart(t *testing.T) {
+func TestE9ServerRestart(t *testing.T) {
 	bustestRestart := func(t *testing.T, local bool) {
 		srv := bustest.Server(t)
 		local1 := func(cfg *bus.Config) { cfg.Local = local }

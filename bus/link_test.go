@@ -82,6 +82,7 @@ func TestLinkPeerIsNotThere(t *testing.T) {
 }
 
 func TestLinkPeerGoes(t *testing.T) {
+	t.Parallel() // it waits for timers
 	s := bustest.Server(t)
 	a, b := join(t, s, "a", nil), join(t, s, "b", nil)
 	a.send("b", "hello")
@@ -104,7 +105,8 @@ func TestLinkPeerIsStartedAnew(t *testing.T) {
 }
 
 // Without a server nobody is there, and when it is back everybody is.
-func TestLinkServerGoesAndComes(t *testing.T) {
+func TestE9LinkServerGoesAndComes(t *testing.T) {
+	t.Parallel() // it waits for timers
 	s := bustest.Server(t)
 	a, b := join(t, s, "a", nil), join(t, s, "b", nil)
 	a.send("b", "hello")

@@ -11,7 +11,8 @@ import (
 )
 
 // F12: a server behind a network that swallows everything is found out, and used again when the network is back.
-func TestF12Partition(t *testing.T) {
+func TestE9F12Partition(t *testing.T) {
+	t.Parallel() // it waits for timers
 	srv := bustest.Server(t)
 	net := newLink(t, srv.URL()[len("nats://"):])
 	conn := bustest.Dial(t, srv, func(cfg *bus.Config) { cfg.URL = "nats://" + net.addr })

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// TestBaresip has two softphones register, one call the other, the other answer, media flow, each hang up once, and each
+// TestE6Baresip has two softphones register, one call the other, the other answer, media flow, each hang up once, and each
 // send the other a message, over the same and over different transports.
-func TestBaresip(t *testing.T) {
+func TestE6Baresip(t *testing.T) {
 	t.Parallel()
 	s := startOne(t)
 	for _, transports := range [][2]string{{"udp", "udp"}, {"tcp", "tcp"}, {"tls", "tls"}, {"udp", "tcp"}, {"tcp", "udp"}, {"udp", "tls"}, {"tls", "udp"}} {

@@ -11,9 +11,9 @@ import (
 	locationpb "github.com/routr-fabric/routr/proto/location/v2beta1"
 )
 
-// TestBrowser has JsSIP in the tabs of a real Chromium do what phones of the web do, over ws and wss. The names of the
+// TestE2Browser has JsSIP in the tabs of a real Chromium do what phones of the web do, over ws and wss. The names of the
 // tests bear the numbers of the requirements of such clients.
-func TestBrowser(t *testing.T) {
+func TestE2Browser(t *testing.T) {
 	t.Parallel()
 	id := newIdentity(t)
 	d := startBrowser(t, id)
@@ -51,7 +51,7 @@ var browserTests = []struct {
 	{"W18 socket loss", true, webLoss},
 	{"W15 SIPp", true, webSIPp},
 	{"W15 baresip", false, webBaresip},
-	{"restart of the server", true, webRestart}, // the last one, as all connections end
+	{"E8 E9 restart of the server", true, webRestart}, // the last one, as all connections end
 }
 
 // web is a browser and a system for it.

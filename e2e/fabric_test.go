@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "keep alive:", keepAlive(from, to))
 		os.Exit(1)
 	}
+	if os.Getenv(noServerEnv) != "" {
+		os.Exit(m.Run())
+	}
 	code, err := testMain(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestFaults kills processes of a fabric while phones call each other.
-func TestFaults(t *testing.T) {
+// TestE9Faults kills processes of a fabric while phones call each other.
+func TestE9Faults(t *testing.T) {
 	t.Parallel()
 	s := startFabric(t)
 	caller, callee := s.phone(t, "udp"), s.phone(t, "udp")

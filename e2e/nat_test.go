@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Who is where in TestNAT: the phone in a home behind a router that masquerades, the server in a network whose gateway
+// Who is where in TestE5NAT: the phone in a home behind a router that masquerades, the server in a network whose gateway
 // passes on what comes to its SIP ports, and between them the internet, where another phone is.
 const (
 	homeAddr     = "10.77.0.2"
@@ -21,9 +21,9 @@ const (
 	internetAddr = "198.51.100.254"
 )
 
-// TestNAT has a phone behind a NAT register, call and be called. The mapping of the router ends when it is not used for a
+// TestE5NAT has a phone behind a NAT register, call and be called. The mapping of the router ends when it is not used for a
 // while: with keep-alives of the phone it does not, and without them calls to it fail, until it registers again.
-func TestNAT(t *testing.T) {
+func TestE5NAT(t *testing.T) {
 	t.Parallel()
 	n := newNAT(t)
 

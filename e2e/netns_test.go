@@ -136,3 +136,22 @@ func TestLeftoverNamespaces(t *testing.T) {
 		}
 	}
 }
+
+// noServerEnv has the test binary run tests without the server that others need.
+const noServerEnv = "ROUTR_E2E_NO_SERVER"
+
+// Where the kernel refuses network namespaces the tests of NAT fail, and say what they want. None passes unseen.
+func TestE11NamespacesAreRefused(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestE5NAT$")
+	cmd.Env = append(os.Environ(), noServerEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, Pdeathsig: syscall.SIGKILL} // there it is nobody
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("start the tests in a user namespace: %v, want to be root on a Linux that has them", err)
+	}
+	if err == nil || !strings.Contains(string(out), "--- FAIL: TestE5NAT") || !strings.Contains(string(out), "want to be root on a Linux that has them") {
+		t.Errorf("TestE5NAT without the right to make network namespaces: %v, want it to fail and to say so:\n%s", err, out)
+	}
+}

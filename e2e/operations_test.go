@@ -63,8 +63,8 @@ func routr(args ...string) (string, error) {
 	return out.String(), err
 }
 
-// TestDrain takes an EdgePort out of service and back, by the command of an operator.
-func TestDrain(t *testing.T) {
+// TestE8Drain takes an EdgePort out of service and back, by the command of an operator.
+func TestE8Drain(t *testing.T) {
 	t.Parallel()
 	s := startFabric(t)
 	url := s.edgeWithHealth(t)
@@ -100,8 +100,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestRestart stops an EdgePort, and starts it again, in the middle of one call and while another one rings.
-func TestRestart(t *testing.T) {
+// TestE8Restart stops an EdgePort, and starts it again, in the middle of one call and while another one rings.
+func TestE8Restart(t *testing.T) {
 	t.Parallel()
 	s := startFabric(t)
 	url := s.edgeWithHealth(t)
@@ -132,8 +132,8 @@ func TestRestart(t *testing.T) {
 	answer.wait(t)
 }
 
-// TestSecondSignal: who does not want to wait for a call that rings says so twice.
-func TestSecondSignal(t *testing.T) {
+// TestE8SecondSignal: who does not want to wait for a call that rings says so twice.
+func TestE8SecondSignal(t *testing.T) {
 	t.Parallel()
 	s := startFabric(t)
 	url := s.edgeWithHealth(t)
@@ -159,8 +159,8 @@ func TestSecondSignal(t *testing.T) {
 	edge.err = nil // as it should
 }
 
-// TestHealthOfFaults takes away what an EdgePort needs, and gives it back.
-func TestHealthOfFaults(t *testing.T) {
+// TestE9HealthOfFaults takes away what an EdgePort needs, and gives it back.
+func TestE9HealthOfFaults(t *testing.T) {
 	t.Parallel()
 	s := startFabric(t)
 	url := s.edgeWithHealth(t)

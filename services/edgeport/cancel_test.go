@@ -20,7 +20,9 @@ func quick() transaction.Timers {
 // P34: some callees take the CANCEL and never answer the INVITE. The caller gets 487 from us soon, and what the callee
 // says late all the same, as long as it is a 2xx.
 func TestP34CalleeOwes487(t *testing.T) {
+	t.Parallel() // it waits for timers
 	modes(t, func(t *testing.T, conn *bus.Conn) {
+		t.Parallel()
 		bob := tcpServer(t) // nothing is sent to it again
 		s := startTimed(t, conn, to(bob), nil, quick())
 		alice := s.tcpClient()
@@ -94,11 +96,13 @@ func TestP38CancelFromAnotherAddress(t *testing.T) {
 
 // P46: a callee that rings for ever is cancelled. The caller gets what becomes of that: the callee's 487, or 408.
 func TestP46RingsForEver(t *testing.T) {
+	t.Parallel() // it waits for timers
 	timers := quick()
 	timers.C = 300 * time.Millisecond
 	for name, want := range map[string]string{"answers the CANCEL alone": "SIP/2.0 408", "answers both": "SIP/2.0 487"} {
 		t.Run(name, func(t *testing.T) {
 			modes(t, func(t *testing.T, conn *bus.Conn) {
+				t.Parallel()
 				alice, bob := udpClient(t), tcpServer(t)
 				s := startTimed(t, conn, to(bob), nil, timers)
 				alice.send(s, alice.request(s, "INVITE", "sip:bob@example.com", "z9hG4bK1"))
@@ -119,9 +123,11 @@ func TestP46RingsForEver(t *testing.T) {
 
 // P44: nobody answers, on any branch.
 func TestP44SilentTargets(t *testing.T) {
+	t.Parallel() // it waits for timers
 	timers := transaction.DefaultTimers()
 	timers.T1 = 50 * time.Millisecond
 	modes(t, func(t *testing.T, conn *bus.Conn) {
+		t.Parallel()
 		desk, mobile := udpClient(t), tcpServer(t)
 		s := startTimed(t, conn, toAll([]*client{desk, mobile}), nil, timers)
 		alice := s.tcpClient()

@@ -141,7 +141,7 @@ func order(t *testing.T, conn *bus.Conn, body string) (DrainStatus, error) {
 }
 
 // An operator drains an EdgePort: new requests are refused, what has begun goes on, and it can be taken back.
-func TestDrainByOperator(t *testing.T) {
+func TestE8DrainByOperator(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		bob := udpClient(t)
 		s := start(t, conn, to(bob), nil)
@@ -230,7 +230,8 @@ func TestDrainOrders(t *testing.T) {
 
 // The end of an EdgePort: calls that are being set up are, their ACK passes, and then browsers are told that the server
 // goes away (RFC 6455 7.4.1), and other connections are closed.
-func TestStopFinishesCalls(t *testing.T) {
+func TestE8StopFinishesCalls(t *testing.T) {
+	t.Parallel() // it waits for timers
 	conn := bustest.Local(t)
 	bob := udpClient(t)
 	var log journal
@@ -289,7 +290,8 @@ func TestStopFinishesCalls(t *testing.T) {
 }
 
 // What does not end is cut off after spec.drainTime, and an EdgePort without anything to do ends at once.
-func TestStopIsBounded(t *testing.T) {
+func TestE8StopIsBounded(t *testing.T) {
+	t.Parallel() // it waits for timers
 	for _, tt := range []struct {
 		name  string
 		rings bool

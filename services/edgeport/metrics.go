@@ -61,6 +61,7 @@ func (e *EdgePort) observe(names *resolver.Counts) error {
 		{events, attr("event", "stray_cancel"), &tx.StrayCancels},
 		{events, attr("event", "timed_out"), &tx.TimedOut},
 		{events, attr("event", "transport_error"), &tx.TransportErrors},
+		{events, attr("event", "response_too_large"), &tx.TooLarge},
 		{events, attr("event", "flow_closed"), &e.flows.counts.told},
 		{events, attr("event", "flow_closed_untold"), &e.flows.counts.untold},
 		{events, attr("event", "flow_unremembered"), &e.flows.counts.unremembered},

@@ -92,7 +92,7 @@ func routes(m *message.Message, caller bool) []string {
 
 // The specification's own test: an INVITE between clients at separate EdgePorts (its conformance id RR 1.5.1, and W13),
 // with what a call has beside it, handed over by the bus and by SIP.
-func TestCallAcrossEdgePorts(t *testing.T) {
+func TestE1CallAcrossEdgePorts(t *testing.T) {
 	phones := map[string]func(p *pair, s *system) (c *client, contact string){
 		"nat":    func(*pair, *system) (*client, string) { return udpClient(t), "sip:bob@192.0.2.7" },
 		"udp":    func(*pair, *system) (*client, string) { c := udpClient(t); return c, "sip:bob@" + c.addr() },
@@ -101,7 +101,7 @@ func TestCallAcrossEdgePorts(t *testing.T) {
 	}
 	for _, peering := range []string{PeerByBus, PeerBySIP} {
 		for name, phone := range phones {
-			t.Run(peering+" "+name, func(t *testing.T) {
+			t.Run(name+" "+peering, func(t *testing.T) {
 				p := startPair(t, func(c *Config) { c.Spec.Peering = peering })
 				p.t = t
 				p.a.t, p.b.t = t, t
@@ -169,7 +169,7 @@ func TestCallAcrossEdgePorts(t *testing.T) {
 }
 
 // CANCEL goes the way of its INVITE, and a refusal comes back.
-func TestCancelAcrossEdgePorts(t *testing.T) {
+func TestE1CancelAcrossEdgePorts(t *testing.T) {
 	p := startPair(t, nil)
 	alice, bob := udpClient(t), p.b.tcpClient()
 	p.sendTo(p.bind(p.b, bob, "sip:bob@192.0.2.7;transport=tcp"))
@@ -188,7 +188,7 @@ func TestCancelAcrossEdgePorts(t *testing.T) {
 }
 
 // A fork may span EdgePorts: who answers gets the call, and the other one a CANCEL, wherever it is.
-func TestForkAcrossEdgePorts(t *testing.T) {
+func TestE1ForkAcrossEdgePorts(t *testing.T) {
 	p := startPair(t, nil)
 	alice, here, there := udpClient(t), p.a.tcpClient(), p.b.tcpClient()
 	p.sendTo(p.bind(p.a, here, "sip:bob@192.0.2.6;transport=tcp"), p.bind(p.b, there, "sip:bob@192.0.2.7;transport=tcp"))
@@ -207,7 +207,8 @@ func TestForkAcrossEdgePorts(t *testing.T) {
 }
 
 // The EdgePort that a phone registered at dies: a call to it fails or goes to the next target, before and while it rings.
-func TestEdgePortOfCalleeDies(t *testing.T) {
+func TestE1EdgePortOfCalleeDies(t *testing.T) {
+	t.Parallel() // it waits for timers
 	p := startPair(t, nil)
 	alice, bob, desk := udpClient(t), p.b.tcpClient(), udpClient(t)
 	phone := p.bind(p.b, bob, "sip:bob@192.0.2.7;transport=tcp")
@@ -231,7 +232,8 @@ func TestEdgePortOfCalleeDies(t *testing.T) {
 }
 
 // The EdgePort of the caller dies while the phone rings: nobody would hear the answer, so it rings no more.
-func TestEdgePortOfCallerDies(t *testing.T) {
+func TestE1EdgePortOfCallerDies(t *testing.T) {
+	t.Parallel() // it waits for timers
 	p := startPair(t, nil)
 	alice, bob := udpClient(t), p.b.tcpClient()
 	p.sendTo(p.bind(p.b, bob, "sip:bob@192.0.2.7;transport=tcp"))
@@ -244,7 +246,8 @@ func TestEdgePortOfCallerDies(t *testing.T) {
 }
 
 // In a dialog whose EdgePort on the other side has died, what can be reached from here is: the phone at its Contact.
-func TestDialogSurvivesEdgePort(t *testing.T) {
+func TestE1DialogSurvivesEdgePort(t *testing.T) {
+	t.Parallel() // it waits for timers
 	p := startPair(t, nil)
 	alice, bob := p.a.tcpClient(), udpClient(t)
 	contact := "sip:bob@" + bob.addr()

@@ -13,7 +13,7 @@ import (
 // What an EdgePort does while something that it needs is gone, and that it needs no restart when it is back.
 
 // The NATS server is lost under calls that stand, ring, and wait for a decision, at two EdgePorts.
-func TestBusIsLostAndBack(t *testing.T) {
+func TestE9BusIsLostAndBack(t *testing.T) {
 	srv := bustest.Server(t)
 	conns := []*bus.Conn{bustest.Dial(t, srv, nil), bustest.Dial(t, srv, nil)}
 	dispatcher := bustest.Dial(t, srv, nil)
@@ -82,7 +82,7 @@ func TestBusIsLostAndBack(t *testing.T) {
 
 // F2, F3: the dispatcher, and all behind it, ends while calls stand and ring. They go on without it; new ones are told to
 // come back; and another dispatcher is all that it takes.
-func TestF2F3DispatcherIsGone(t *testing.T) {
+func TestE9F2F3DispatcherIsGone(t *testing.T) {
 	srv := bustest.Server(t)
 	conn, dispatcher := bustest.Dial(t, srv, nil), bustest.Dial(t, srv, nil)
 	bob := udpClient(t)

@@ -164,7 +164,8 @@ func TestDecisions(t *testing.T) {
 	})
 }
 
-// P43, P47: a target that says 503, and one that cannot be reached, are a 500 for the caller.
+// P43, P47: a target that says 503, and one that cannot be reached, are a 500 for the caller, who is not told to wait: that
+// is between the target and us.
 func TestP43P47FailedTargets(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, bob := udpClient(t), udpClient(t)
@@ -174,8 +175,10 @@ func TestP43P47FailedTargets(t *testing.T) {
 		next.Store(bob)
 		s := start(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) { to(next.Load())(r, req) }, nil)
 		alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK1"))
-		bob.send(s, response(bob.want("MESSAGE"), 503, "b"))
-		alice.want("SIP/2.0 500")
+		bob.send(s, response(bob.want("MESSAGE"), 503, "b", "Retry-After: 120"))
+		if got := header(alice.want("SIP/2.0 500"), "Retry-After"); got != "" {
+			t.Errorf("Retry-After = %q, want none: it is the target's", got)
+		}
 		next.Store(closed)
 		alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK2"))
 		alice.want("SIP/2.0 500")

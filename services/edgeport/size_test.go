@@ -1,7 +1,9 @@
 package edgeport
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"syscall"
@@ -221,5 +223,99 @@ func TestP54LargeResponse(t *testing.T) {
 				t.Errorf("the 200 has a body of %d bytes, want %d", n, size)
 			}
 		}
+	})
+}
+
+// P55: a response that no datagram can carry does not get lost on its way to a caller over UDP: a final one is a 502,
+// after which nothing else comes.
+func TestP55TooLargeForUDP(t *testing.T) {
+	const size = 100000
+	modes(t, func(t *testing.T, conn *bus.Conn) {
+		large := func(req *message.Message, status int) string {
+			return string(message.AppendResponse(nil, req, &message.Response{Status: status, ToTag: "b", Body: make([]byte, size)}))
+		}
+		counted := func(t *testing.T, s *system, want int64) {
+			t.Helper()
+			if n := s.edge.proxy.Transactions().TooLarge.Load(); n != want {
+				t.Errorf("%d responses counted as too large, want %d", n, want)
+			}
+		}
+		t.Run("MESSAGE", func(t *testing.T) {
+			alice, bob := udpClient(t), tcpServer(t)
+			s := start(t, conn, to(bob), nil)
+			text := alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK1")
+			alice.send(s, text)
+			bob.send(s, large(bob.want("MESSAGE"), 200))
+			first := alice.want("SIP/2.0 502 Bad Gateway")
+			if len(first.ToTag()) == 0 || len(first.Body()) > 0 {
+				t.Errorf("received\n%s\nwant a To tag and no body", first.Bytes())
+			}
+			alice.send(s, text)
+			if again := alice.want("SIP/2.0 502"); !bytes.Equal(again.Bytes(), first.Bytes()) {
+				t.Errorf("the MESSAGE that is sent again is answered with\n%s\nwant\n%s", again.Bytes(), first.Bytes())
+			}
+			counted(t, s, 1)
+		})
+		for _, status := range []int{200, 486, 603} {
+			t.Run(fmt.Sprint("INVITE ", status), func(t *testing.T) {
+				alice, bob := udpClient(t), tcpServer(t)
+				s := start(t, conn, to(bob), nil)
+				alice.send(s, alice.request(s, "INVITE", "sip:bob@example.com", "z9hG4bK1"))
+				alice.want("SIP/2.0 100")
+				invite := bob.want("INVITE")
+				bob.send(s, large(invite, 183)+large(invite, status))
+				refused := alice.want("SIP/2.0 502")
+				alice.send(s, alice.request(s, "ACK", "sip:bob@example.com", "z9hG4bK1", "To: <sip:bob@example.com>;tag="+string(refused.ToTag())))
+				if status == 200 { // unacknowledged, it comes again
+					bob.send(s, large(invite, status))
+				} else {
+					bob.want("ACK")
+				}
+				bob.quiet(s)
+				alice.quiet(s)
+				counted(t, s, map[bool]int64{true: 3, false: 2}[status == 200])
+			})
+		}
+		t.Run("a byte more than a datagram has", func(t *testing.T) {
+			alice, bob := udpClient(t), tcpServer(t)
+			s := start(t, conn, to(bob), nil)
+			body := 65000
+			answer := func(branch string) *message.Message {
+				alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", branch))
+				bob.send(s, string(message.AppendResponse(nil, bob.want("MESSAGE"), &message.Response{Status: 200, ToTag: "b", Body: make([]byte, body)})))
+				return alice.next()
+			}
+			body += 65507 - len(answer("z9hG4bKa").Bytes())
+			if m := answer("z9hG4bKb"); m.Status() != 200 || len(m.Bytes()) != 65507 {
+				t.Errorf("received a %d of %d bytes, want a 200 of 65507", m.Status(), len(m.Bytes()))
+			}
+			body++
+			if m := answer("z9hG4bKc"); m.Status() != 502 {
+				t.Errorf("received a %d of %d bytes, want a 502", m.Status(), len(m.Bytes()))
+			}
+		})
+		t.Run("TCP takes it", func(t *testing.T) {
+			bob := tcpServer(t)
+			s := start(t, conn, to(bob), nil)
+			alice := s.tcpClient()
+			alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK1"))
+			bob.send(s, large(bob.want("MESSAGE"), 200))
+			if n := len(alice.want("SIP/2.0 200").Body()); n != size {
+				t.Errorf("the 200 has a body of %d bytes, want %d", n, size)
+			}
+			counted(t, s, 0)
+		})
+	})
+}
+
+// P54: a request that no datagram can carry, to who has nothing but UDP, is a 500 at once.
+func TestP54TooLargeForUDP(t *testing.T) {
+	modes(t, func(t *testing.T, conn *bus.Conn) {
+		bob := udpClient(t)
+		s := start(t, conn, to(bob), nil)
+		alice := s.tcpClient()
+		alice.send(s, alice.request(s, "MESSAGE", "sip:bob@example.com", "z9hG4bK1", body(100000)))
+		alice.want("SIP/2.0 500")
+		bob.quiet(s)
 	})
 }

@@ -40,7 +40,7 @@ func (s *system) page() *client {
 
 // W11, W12 and W14: browsers, which have no address, are reached on the connections that they opened, in a dialog too;
 // one that is gone is 480, or 430 in a dialog, at once and without a look for its name.
-func TestBrowsers(t *testing.T) {
+func TestW11W12W14Browsers(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		const bobURI = "sip:bob@bob1.invalid;transport=ws"
 		var flow atomic.Value // of bob

@@ -27,7 +27,7 @@ var wireMethods = []string{
 
 // P3, P16, P53: what the proxy does not have to change passes it byte for byte, both ways: 400 requests, so that each
 // method takes each pair of transports, and their responses.
-func TestP16ByteForByte(t *testing.T) {
+func TestP16E4ByteForByte(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		w := startWire(t, conn)
 		for i := range len(wireMethods) * len(transports) * len(transports) {
@@ -40,7 +40,7 @@ func TestP16ByteForByte(t *testing.T) {
 }
 
 // P10, P16, P58: the same within a dialog, in both directions, where a request follows its Route and the bus is not asked.
-func TestP16ByteForByteInDialog(t *testing.T) {
+func TestP16E4ByteForByteInDialog(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		w := startWire(t, conn)
 		seed := 1000

@@ -77,6 +77,7 @@ func TestR24ConcurrentWritersLoseNothing(t *testing.T) {
 
 // R20: the bucket forgets a record when its longest binding expires, and every copy follows.
 func TestR20BucketExpires(t *testing.T) {
+	t.Parallel() // it waits for timers
 	server := bustest.Server(t)
 	a, b, _ := twoInstances(t, server, Cache{Provider: "nats"})
 	aor := "sip:1001@sip.local"
@@ -124,7 +125,8 @@ func TestR20BucketExpires(t *testing.T) {
 
 // A restart of the server keeps the bindings if they are in files. Meanwhile nothing is known, and afterwards the copies
 // follow the bucket again, even one that is new.
-func TestServerRestart(t *testing.T) {
+func TestE9ServerRestart(t *testing.T) {
+	t.Parallel() // it waits for timers
 	for storage, survives := range map[string]bool{"file": true, "memory": false} {
 		t.Run(storage, func(t *testing.T) {
 			server := bustest.Server(t)

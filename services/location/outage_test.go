@@ -34,6 +34,7 @@ func (j *journal) count(text string) int {
 
 // An outage of the bus is one warning, however often the bucket was tried meanwhile, and one line when it is over.
 func TestOutageIsLoggedOnce(t *testing.T) {
+	t.Parallel() // it waits for timers
 	server := bustest.Server(t)
 	conn := bustest.Dial(t, server, func(c *bus.Config) { c.Local = true })
 	cfg := Default()

@@ -494,6 +494,20 @@ func BenchmarkAuthenticate(b *testing.B) {
 			}
 		})
 	}
+	// The two take as long as each other, so that nobody learns of users by the time of an answer.
+	for name, in := range map[string]attempt{"wrong password": {password: "wrong"}, "unknown user": {user: "1009"}} {
+		b.Run(name, func(b *testing.B) {
+			_, challenge := d.Authenticate(in.request(b), AsServer, realm, users)
+			r := in.answer(b, AsServer, challenge)
+			known := map[string]*Secret{"1001": secret}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, refusal := d.Authenticate(r, AsServer, realm, func(user string) *Secret { return known[user] }); refusal == nil {
+					b.Fatal("Authenticate() = ok, want a challenge")
+				}
+			}
+		})
+	}
 	b.Run("challenge", func(b *testing.B) {
 		r := attempt{}.request(b)
 		b.ReportAllocs()

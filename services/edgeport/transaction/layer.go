@@ -88,6 +88,7 @@ type Counts struct {
 	Absorbed                     atomic.Int64 // retransmissions of peers that went no further
 	StrayResponses, StrayCancels atomic.Int64 // RFC 6026: matched nothing, dropped
 	TimedOut, TransportErrors    atomic.Int64
+	TooLarge                     atomic.Int64 // responses that no datagram can carry: dropped, a final one made a 502
 }
 
 // shard is a part of the transactions and what works on them under one lock.

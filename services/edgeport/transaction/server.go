@@ -103,9 +103,19 @@ func (tx *Server) Respond(status int, reason string, headers []message.Field, bo
 // Send sends a response to the client; data is copied where it must be kept. A response that the state does not allow
 // is dropped: a second final one, or a provisional one after it. A 2xx to an INVITE always goes, whatever went before
 // (RFC 3261 16.7 step 5, RFC 6026 7.1). Dropped is, too, what nobody may send to a request that is not an
-// INVITE (RFC 4320 4): a provisional one but 100, and 408, which ends the transaction all the same.
+// INVITE (RFC 4320 4): a provisional one but 100, and 408, which ends the transaction all the same. One that is too large
+// for the flow would be lost: a final one becomes a 502, so that the client hears of it, and others are dropped.
 func (tx *Server) Send(status int, data []byte) {
 	s := tx.shard
+	if !replyFlow(tx.flow, tx.port).Carries(len(data)) {
+		s.layer.counts.TooLarge.Add(1)
+		if status < 200 || tx.state != proceeding {
+			return
+		}
+		status = 502
+		s.buf = appendResponse(s.buf[:0], tx.flow, tx.Request(), status, "", tx.toTag(), nil, nil)
+		data = s.buf
+	}
 	switch {
 	case tx.state != proceeding && tx.Method == message.INVITE && status/100 == 2: // another 2xx, sent again, or late
 		tx.transmit(data)

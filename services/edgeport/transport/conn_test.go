@@ -13,7 +13,7 @@ import (
 	"github.com/routr-fabric/routr/services/edgeport/message"
 )
 
-// T: however a stream is cut, the messages are the same.
+// T4 to T8: however a stream is cut, the messages are the same.
 func TestStream(t *testing.T) {
 	var fifty []string
 	for i := range 50 {
@@ -28,16 +28,16 @@ func TestStream(t *testing.T) {
 	}{
 		{name: "one", in: text("a", 100), want: []string{text("a", 100)}},
 		{name: "no body", in: text("a", 0) + text("b", 0), want: []string{text("a", 0), text("b", 0)}},
-		{name: "T fifty in one write", in: strings.Join(fifty, ""), want: fifty},
-		{name: "T fifty, cut anywhere", in: strings.Join(fifty, "\r\n"), cut: func(int) int { return rand.IntN(900) }, want: fifty},
-		{name: "T byte at a time", in: text("a", 300) + text("b", 10), cut: func(int) int { return 1 }, want: []string{text("a", 300), text("b", 10)}},
+		{name: "T6 fifty in one write", in: strings.Join(fifty, ""), want: fifty},
+		{name: "T4 T6 fifty, cut anywhere", in: strings.Join(fifty, "\r\n"), cut: func(int) int { return rand.IntN(900) }, want: fifty},
+		{name: "T5 byte at a time", in: text("a", 300) + text("b", 10), cut: func(int) int { return 1 }, want: []string{text("a", 300), text("b", 10)}},
 		{name: "W10 128 KiB", in: sized("a", message.MaxSize), want: []string{sized("a", message.MaxSize)}},
 		{name: "128 KiB between others", in: text("a", 9) + sized("b", message.MaxSize) + text("c", 9), cut: func(int) int { return 1460 }, want: []string{text("a", 9), sized("b", message.MaxSize), text("c", 9)}},
-		{name: "T cut in the last CRLF", in: text("a", 0), cut: func(left int) int { return max(left-1, 1) }, want: []string{text("a", 0)}},
-		{name: "T leading CRLFs", in: "\r\n" + text("a", 0) + "\r\n" + text("b", 0), want: []string{text("a", 0), text("b", 0)}},
-		{name: "T ping", in: text("a", 0) + "\r\n\r\n", want: []string{text("a", 0)}, pong: "\r\n"},
-		{name: "T ping in pieces", in: text("a", 0) + "\r\n\r\n", cut: func(int) int { return 1 }, want: []string{text("a", 0)}, pong: "\r\n"},
-		{name: "T pings in one write", in: strings.Repeat("\r\n\r\n", 500) + text("a", 0), want: []string{text("a", 0)}, pong: "\r\n"},
+		{name: "T4 cut in the last CRLF", in: text("a", 0), cut: func(left int) int { return max(left-1, 1) }, want: []string{text("a", 0)}},
+		{name: "T7 leading CRLFs", in: "\r\n" + text("a", 0) + "\r\n" + text("b", 0), want: []string{text("a", 0), text("b", 0)}},
+		{name: "T8 ping", in: text("a", 0) + "\r\n\r\n", want: []string{text("a", 0)}, pong: "\r\n"},
+		{name: "T8 ping in pieces", in: text("a", 0) + "\r\n\r\n", cut: func(int) int { return 1 }, want: []string{text("a", 0)}, pong: "\r\n"},
+		{name: "T8 pings in one write", in: strings.Repeat("\r\n\r\n", 500) + text("a", 0), want: []string{text("a", 0)}, pong: "\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := serve(t, on(TCP, "127.0.0.1"), nil)
@@ -159,7 +159,7 @@ func TestFlowOfConnection(t *testing.T) {
 }
 
 // A peer that has closed its half gets the answers to what it asked.
-func TestTHalfClose(t *testing.T) {
+func TestT10HalfClose(t *testing.T) {
 	e := serve(t, on(TCP, "127.0.0.1"), nil)
 	c := e.client(t, "127.0.0.1")
 	write(t, c, text("a", 0))

@@ -104,6 +104,19 @@ func (f Flow) Send(data []byte, fail func(error)) {
 	}
 }
 
+// Carries says whether a message of that many bytes can be sent on f at all: a datagram has a largest size, which IPv4
+// counts with its header and IPv6 without.
+func (f Flow) Carries(size int) bool {
+	switch {
+	case f.socket == nil:
+		return true
+	case f.peer.Addr().Is4():
+		return size <= maxDatagram4
+	default:
+		return size <= maxDatagram6
+	}
+}
+
 // Close ends the connection of f, for Malformed or Unwanted: nothing more that comes on it is handed on, not even what
 // has been read already. What was sent before is written, for a second at most, and a WebSocket is told, with the status
 // 1007 or 1008. A connection that is still being opened is given up. Close does not wait, may be called inside Handler,

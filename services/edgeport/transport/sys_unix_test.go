@@ -98,7 +98,7 @@ func (e *edge) listens() net.Listener {
 }
 
 // A listening point whose socket has died is opened anew, on the same address. What goes on elsewhere is not touched.
-func TestDeadSocket(t *testing.T) {
+func TestE9DeadSocket(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		protocol Protocol
@@ -185,7 +185,7 @@ func TestDeadSocket(t *testing.T) {
 }
 
 // An address that somebody else has taken meanwhile is tried again until it is free.
-func TestDeadSocketWhoseAddressIsTaken(t *testing.T) {
+func TestE9DeadSocketWhoseAddressIsTaken(t *testing.T) {
 	e := serve(t, on(UDP, "127.0.0.1"), nil)
 	at := e.addr()
 	// Both sides of a race would be right; the lock of the layer decides it.

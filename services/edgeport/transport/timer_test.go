@@ -73,7 +73,7 @@ func TestReadTimes(t *testing.T) {
 		{"second message begins with the first", []any{message + message[:20]}, 10 * s, slowMessage},
 		{"each has its time", []any{message + message[:20], 9 * s, message[20:] + message[:20], 9 * s, message[20:] + message[:20]}, 28 * s, slowMessage},
 		{"A8 byte by byte", []any{message, s, message[:1], s, message[1:2], s, message[2:3], s, message[3:4]}, 11 * s, slowMessage},
-		{"T idle", []any{message}, 30 * time.Minute, idle},
+		{"T9 idle", []any{message}, 30 * time.Minute, idle},
 		{"messages keep it", []any{message, 29 * time.Minute, message, 29 * time.Minute, message}, 88 * time.Minute, idle},
 		{"keep-alives keep it", []any{message, 29 * time.Minute, "\r\n", 29 * time.Minute, "\r\n"}, 88 * time.Minute, idle},
 		{"half a CRLF is no message", []any{message, s, "\r"}, s + 30*time.Minute, idle},
@@ -111,7 +111,7 @@ func TestReadTimesOfDialed(t *testing.T) {
 	})
 }
 
-func TestTHalfCloseTime(t *testing.T) {
+func TestT10HalfCloseTime(t *testing.T) {
 	pipes(t, Limits{}, func(e *edge, connect func() net.Conn) {
 		c, begin := connect(), time.Now()
 		write(t, c, text("a", 0))

@@ -10,6 +10,8 @@ import (
 
 const (
 	datagramSize = 1 << 16
+	maxDatagram4 = 65535 - 20 - 8 // what a datagram holds (RFC 768, RFC 791)
+	maxDatagram6 = 65535 - 8      // and over IPv6, without jumbograms (RFC 8200 4.5)
 	// Kernel buffers, which it cuts to net.core.rmem_max and wmem_max. What arrives while a core is busy waits in the
 	// one; in the other, what is sent to a neighbor that does not answer ARP.
 	socketBuffer = 4 << 20

@@ -1,14 +1,18 @@
 package transport
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/routr-fabric/routr/services/edgeport/message"
 )
 
 func udpClient(t testing.TB, from string) *net.UDPConn {
@@ -226,6 +230,32 @@ func TestUDPSendFails(t *testing.T) {
 	loopback.To(e.addr()).Send([]byte("x"), func(err error) { failed <- err })
 	if err := wait(t, failed, "the failure"); !strings.Contains(err.Error(), "closed") {
 		t.Errorf("Send() after the end failed with %q, want closed", err)
+	}
+}
+
+// What Carries says is what the kernel does. A connection carries whatever there is.
+func TestCarries(t *testing.T) {
+	for addr, most := range map[string]int{"127.0.0.1": 65507, "::1": 65527} {
+		e := serve(t, on(UDP, addr), nil)
+		c := udpClient(t, addr)
+		f := Flow{socket: e.sockets[0], peer: addrPort(c.LocalAddr())}
+		failed := make(chan error)
+		fail := func(err error) { failed <- err }
+		if !f.Carries(most) || f.Carries(most+1) {
+			t.Errorf("%s: Carries(%d) = %v, Carries(%d) = %v, want true and false", addr, most, f.Carries(most), most+1, f.Carries(most+1))
+		}
+		f.Send(make([]byte, most+1), fail)
+		if err := wait(t, failed, "the failure"); !errors.Is(err, syscall.EMSGSIZE) {
+			t.Errorf("%s: Send() of %d bytes failed with %v, want %v", addr, most+1, err, syscall.EMSGSIZE)
+		}
+		large := strings.Repeat("x", most)
+		f.Send([]byte(large), fail)
+		wantDatagram(t, c, large, e.addr())
+	}
+	e := serve(t, on(TCP, "127.0.0.1"), nil)
+	write(t, e.client(t, "127.0.0.1"), text("a", 0))
+	if f := e.want(t, text("a", 0)); !f.Carries(message.MaxSize) {
+		t.Errorf("Carries(%d) over TCP = false, want true", message.MaxSize)
 	}
 }
 
