@@ -50,7 +50,8 @@ func (p *Proxy) FlowClosed(flow transport.Flow) { p.layer.FlowClosed(flow) }
 
 var errLongName = errors.New("the name of the EdgePort or of the flow is too long")
 
-// peerAddress is the EdgePort that has bound a target; c gets the Route that hands it over.
+// peerAddress is the EdgePort that has bound a target; c, which has the URI and the Path of the target, gets the Route
+// that hands it over.
 func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
 	if len(t.EdgePortRef) > maxRef || len(t.Flow) > 255 {
 		return address{}, errLongName
@@ -59,7 +60,11 @@ func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
 	if !p.cfg.PeerBySIP {
 		return address{peer: t.EdgePortRef}, nil
 	}
-	for _, protocol := range [...]transport.Protocol{transport.TCP, transport.UDP, transport.TLS} {
+	protocols := []transport.Protocol{transport.TCP, transport.UDP, transport.TLS}
+	if isSips(t.Uri) || c.bySips() {
+		protocols = protocols[2:]
+	}
+	for _, protocol := range protocols {
 		for _, at := range t.EdgePortAddrs {
 			if at.Transport == transportOf(protocol) {
 				return interfaceAddress(at)
