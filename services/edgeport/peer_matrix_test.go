@@ -248,3 +248,39 @@ func TestE1PeerOrder(t *testing.T) {
 		}
 	})
 }
+
+// An EdgePort that drains takes no new calls, those for its phones neither. To the other ones it is as if it were gone: a
+// phone that has a second flow is reached by that (RFC 5626), and else it is not available. 500 would blame the server.
+func TestE1PeerDrains(t *testing.T) {
+	x := startAcross(t, PeerByBus)
+	caller, callee := x.a.phone(t, "tcp", "alice"), x.b.phone(t, "tcp", "bob")
+	second := x.a.phone(t, "ws", "bob2")
+	gone := callee.targetAt()
+	gone.Instance = "urn:uuid:1"
+	instead := second.target()
+	instead.Instance = "urn:uuid:1"
+	talkA, talkB := establish(t, caller, callee, gone, "talk")
+	if err := x.b.edge.drain(true); err != nil {
+		t.Fatal(err)
+	}
+	invite := func(id string, targets ...*processorpb.Target) {
+		x.a.decides(id, func(r *bus.Request, _ *processorpb.MessageRequest) { reply(r, targets...) })
+		caller.send(x.a.system, caller.request(x.a.system, "INVITE", "sip:bob@example.com", "", caller.via(id), "Call-ID: "+id))
+		caller.want("SIP/2.0 100")
+	}
+	invite("one-flow", gone)
+	caller.want("SIP/2.0 480")
+	invite("two-flows", gone, instead)
+	second.send(x.a.system, response(second.want("INVITE "+second.contact()), 200, "b", "Contact: <"+second.contact()+">"))
+	caller.want("SIP/2.0 200")
+	talkA.reinvite(talkB) // what has begun goes on
+	talkA.send("INVITE")  // and there a 503 is the phone's own
+	caller.want("SIP/2.0 100")
+	callee.send(x.b.system, response(talkB.wantInDialog("INVITE"), 503, ""))
+	callee.want("ACK")
+	caller.want("SIP/2.0 503")
+	if err := x.b.edge.drain(false); err != nil {
+		t.Fatal(err)
+	}
+	establish(t, caller, callee, gone, "again")
+}

@@ -39,8 +39,9 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	if status == 503 && p.failOver(b) {
 		return
 	}
-	if status == 430 && client.Flow().Protocol() == transport.Bus {
-		p.failed(b, rc.flowGone()) // at the other EdgePort
+	if client.Flow().Protocol() == transport.Bus && (status == 430 || status == 503 && !rc.inDialog) {
+		// At the other EdgePort, which says 503 of itself alone unless it only relays: it drains.
+		p.failed(b, rc.flowGone())
 		return
 	}
 	b.done = true
