@@ -2,6 +2,7 @@ package edgeport
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 type across struct {
 	peering string
 	a, b    *exchange
+	start   func(ref string) *exchange
 }
 
 // startAcross runs them. They trust each other's certificate, which is one and the same.
@@ -26,7 +28,7 @@ func startAcross(t *testing.T, peering string) *across {
 	d := serveDecisions(t, bustest.Dial(t, server, nil))
 	tr := newTrust(t)
 	start := func(ref string) *exchange {
-		return d.startExchange(t, bustest.Dial(t, server, nil), func(c *Config) {
+		x := d.startExchange(t, bustest.Dial(t, server, nil), func(c *Config) {
 			c.Ref, c.Spec.Peering, c.Spec.CAFile = ref, peering, tr.file
 			for i := range c.Spec.Transport {
 				if t := &c.Spec.Transport[i]; t.Protocol == "tls" || t.Protocol == "wss" {
@@ -34,10 +36,10 @@ func startAcross(t *testing.T, peering string) *across {
 				}
 			}
 		})
+		x.roots = tr.tls.RootCAs
+		return x
 	}
-	x := &across{peering: peering, a: start("a"), b: start("b")}
-	x.a.roots, x.b.roots = tr.tls.RootCAs, tr.tls.RootCAs
-	return x
+	return &across{peering: peering, a: start("a"), b: start("b"), start: start}
 }
 
 // eachPeering runs f with both ways by which EdgePorts hand requests to each other.
@@ -283,4 +285,39 @@ func TestE1PeerDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	establish(t, caller, callee, gone, "again")
+}
+
+// An EdgePort that is started anew takes calls at once, though the others have not noticed that it was away.
+func TestE1PeerRestarts(t *testing.T) {
+	x := startAcross(t, PeerByBus)
+	caller, callee := x.a.phone(t, "tcp", "alice"), x.b.phone(t, "udp", "bob")
+	target := callee.targetAt()
+	talk, _ := establish(t, caller, callee, target, "talk")
+	ringing := "ringing"
+	x.a.decides(ringing, func(r *bus.Request, _ *processorpb.MessageRequest) { reply(r, target) })
+	caller.send(x.a.system, caller.request(x.a.system, "INVITE", "sip:bob@example.com", "", caller.via(ringing), "Call-ID: "+ringing))
+	caller.want("SIP/2.0 100")
+	callee.send(x.b.system, response(callee.want("INVITE"), 180, "b"))
+	caller.want("SIP/2.0 180")
+	x.b.stop()
+	<-x.b.ended
+	callee.x = x.start("b")
+
+	// The one that rings is lost with the EdgePort that had it. What is sent now is not.
+	a := &leg{phone: caller, callID: "new", local: "<sip:alice@example.com>;tag=a", remote: "<sip:bob@example.com>", target: "sip:bob@example.com"}
+	x.a.decides(a.callID, func(r *bus.Request, _ *processorpb.MessageRequest) { reply(r, target) })
+	a.send("INVITE")
+	talk.send("BYE")
+	for range 2 {
+		m, _ := callee.next()
+		callee.send(callee.x.system, response(m, 200, "b", "Contact: <"+callee.contact()+">"))
+	}
+	got := make(map[string]int) // the last status of each call
+	for range 4 {
+		m, _ := caller.next()
+		got[string(m.CallID())] = m.Status()
+	}
+	if want := map[string]int{"talk": 200, "new": 200, ringing: 480}; !maps.Equal(got, want) {
+		t.Errorf("the caller was answered %v, want %v", got, want)
+	}
 }

@@ -48,6 +48,9 @@ func (p *Proxy) PeerFlow(ref string) transport.Flow { return p.peers.flow(ref) }
 // FlowClosed tells the proxy that nothing will arrive on flow any more.
 func (p *Proxy) FlowClosed(flow transport.Flow) { p.layer.FlowClosed(flow) }
 
+// FlowRenewed tells the proxy that the EdgePort at the other end of flow was started anew.
+func (p *Proxy) FlowRenewed(flow transport.Flow) { p.layer.FlowRenewed(flow) }
+
 var errLongName = errors.New("the name of the EdgePort or of the flow is too long")
 
 // peerAddress is the EdgePort that has bound a target; c, which has the URI and the Path of the target, gets the Route
