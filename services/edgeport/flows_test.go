@@ -74,7 +74,9 @@ func registrar(t *testing.T, conn *bus.Conn, cache location.Cache) *system {
 			}
 			r.Reply(reply)
 		})
-	}, func(c *Config) { c.Spec.Transport = append(c.Spec.Transport, Transport{Protocol: "ws"}, Transport{Protocol: "udp"}) })
+	}, func(c *Config) {
+		c.Spec.Transport = append(c.Spec.Transport, Transport{Protocol: "ws"}, Transport{Protocol: "udp"})
+	})
 }
 
 // stores runs f with both stores of bindings, through NATS and in process.
