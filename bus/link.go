@@ -25,19 +25,22 @@ type Link struct {
 	done     chan struct{} // closed by Close
 	close    sync.Once
 	wg       sync.WaitGroup
+	telling  sync.Mutex // held while a function of cfg runs, and before mu
 
 	mu    sync.Mutex
 	peers map[string]*linkPeer // by the token of the name
 	twin  bool                 // another one of our name was seen, and reported
 }
 
-// LinkConfig is what a Link tells its owner. The functions must not call Close.
+// LinkConfig is what a Link tells its owner, one thing after the other. The functions must not call Close.
 type LinkConfig struct {
-	// Receive takes a message. It runs on one goroutine for all peers; data belongs to it.
+	// Receive takes a message; data belongs to it.
 	Receive func(peer string, data []byte)
-	// Gone says that the peer is not there any more: what was sent to it and is not answered never will be. A peer of
-	// the same name may be there at once, or already.
+	// Gone says that the peer is not there any more: what was sent to it and is not answered never will be.
 	Gone func(peer string)
+	// Renewed says, before the first message of the new one is received, that the peer was started anew. What it had
+	// answered is lost. What it has not may have come to the new one, and has to be sent again.
+	Renewed func(peer string)
 }
 
 // Bounds of a Link.
@@ -229,7 +232,7 @@ func (l *Link) watch() {
 			l.ask(name)
 		}
 		for _, name := range gone {
-			l.cfg.Gone(name)
+			l.gone(name)
 		}
 	}
 }
@@ -249,8 +252,16 @@ func (l *Link) receive(m *nats.Msg) {
 	if !ok || name == l.name {
 		return // no member of the group
 	}
+	l.telling.Lock()
+	defer l.telling.Unlock()
 	l.alive(name, instance, true)
 	l.cfg.Receive(name, m.Data)
+}
+
+func (l *Link) gone(name string) {
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	l.cfg.Gone(name)
 }
 
 // asked answers a peer that asks whether this one is there.
@@ -275,6 +286,8 @@ func (l *Link) asked(m *nats.Msg) {
 // answered takes a peer's answer, or the word of NATS that it is not there.
 func (l *Link) answered(m *nats.Msg) {
 	token := strings.TrimPrefix(m.Subject, l.inbox)
+	l.telling.Lock()
+	defer l.telling.Unlock()
 	l.mu.Lock()
 	p := l.peers[token]
 	if p == nil {
@@ -298,7 +311,7 @@ func (l *Link) answered(m *nats.Msg) {
 	l.alive(name, string(m.Data), false)
 }
 
-// alive notes a sign of life; with used it is a message.
+// alive notes a sign of life; with used it is a message. l.telling is held.
 func (l *Link) alive(name, instance string, used bool) {
 	now := time.Now()
 	l.mu.Lock()
@@ -315,6 +328,6 @@ func (l *Link) alive(name, instance string, used bool) {
 	p.instance = instance
 	l.mu.Unlock()
 	if anew {
-		l.cfg.Gone(name)
+		l.cfg.Renewed(name)
 	}
 }

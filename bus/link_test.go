@@ -22,14 +22,21 @@ type member struct {
 	conn     *bus.Conn
 	received chan string
 	gone     chan string
+	renewed  chan string
 }
 
 func join(t *testing.T, s *embed.Server, name string, change func(*bus.Config)) *member {
 	t.Helper()
-	m := &member{t: t, conn: bustest.Dial(t, s, change), received: make(chan string, 10000), gone: make(chan string, 100)}
+	m := &member{t: t, conn: bustest.Dial(t, s, change), received: make(chan string, 10000), gone: make(chan string, 100), renewed: make(chan string, 100)}
 	m.link = m.conn.Link(name, bus.LinkConfig{
 		Receive: func(peer string, data []byte) { m.received <- peer + ": " + string(data) },
 		Gone:    func(peer string) { m.gone <- peer },
+		Renewed: func(peer string) {
+			if len(m.received) > 0 {
+				t.Errorf("%s was told that %s is started anew after it had received a message of it", name, peer)
+			}
+			m.renewed <- peer
+		},
 	})
 	t.Cleanup(m.link.Close)
 	if err := m.link.Join(); err != nil {
@@ -100,7 +107,7 @@ func TestLinkPeerIsStartedAnew(t *testing.T) {
 	b.conn.Close()
 	again := join(t, s, "b", nil)
 	again.send("a", "second life")
-	want(t, a.gone, "b")
+	want(t, a.renewed, "b")
 	want(t, a.received, "b: second life")
 }
 

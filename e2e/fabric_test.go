@@ -145,9 +145,18 @@ func (s *system) one(t *testing.T, edgeport, bus string) []string {
 
 // startFabric starts a NATS server and, each in a process of its own, an EdgePort and two of every other service.
 func startFabric(t *testing.T) *system {
+	s := startServices(t)
+	file := t.TempDir() + "/edgeport.yaml"
+	write(t, file, edgeportYAML, s.host)
+	s.run(t, "edgeport", "edgeport", "--config", file, "--nats", s.nats)
+	return s
+}
+
+// startServices starts a NATS server and, each in a process of its own, two of every service but the EdgePort.
+func startServices(t *testing.T) *system {
+	t.Helper()
 	s := newSystem()
 	dir := t.TempDir()
-	write(t, dir+"/edgeport.yaml", edgeportYAML, s.host)
 	write(t, dir+"/dispatcher.yaml", dispatcherYAML)
 	write(t, dir+"/connect.yaml", connectYAML)
 	write(t, dir+"/location.yaml", locationYAML, "nats")
@@ -158,7 +167,6 @@ func startFabric(t *testing.T) *system {
 		s.run(t, "connect"+copy, "processor", "--config", dir+"/connect.yaml", "--resources", dir+"/resources", "--nats", s.nats)
 		s.run(t, "dispatcher"+copy, "dispatcher", "--config", dir+"/dispatcher.yaml", "--nats", s.nats)
 	}
-	s.run(t, "edgeport", "edgeport", "--config", dir+"/edgeport.yaml", "--nats", s.nats)
 	return s
 }
 

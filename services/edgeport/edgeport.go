@@ -115,6 +115,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 	link := e.conn.Link(e.cfg.Ref, bus.LinkConfig{
 		Receive: func(ref string, data []byte) { e.take(e.proxy.PeerFlow(ref), data, message.OwnLimits()) },
 		Gone:    func(ref string) { e.proxy.PeerGone(ref) },
+		Renewed: func(ref string) { e.proxy.FlowRenewed(e.proxy.PeerFlow(ref)) },
 	})
 	defer link.Close()
 	e.proxy.Linked(link)

@@ -41,7 +41,6 @@ func TestP19Matrix(t *testing.T) {
 // leg is one side of a dialog (RFC 3261 12).
 type leg struct {
 	*phone
-	x             *exchange
 	callID        string
 	local, remote string // From and To of its requests
 	target        string // the other side's Contact
@@ -49,36 +48,44 @@ type leg struct {
 	cseq          int
 }
 
-// call makes a call that the callee answers, and checks on the way what the EdgePort adds for the rest of the dialog.
+// call makes a call between two phones of one EdgePort.
 func (x *exchange) call(t *testing.T, caller, callee *phone, callID string) (a, b *leg) {
 	t.Helper()
-	answer := &processorpb.MessageResponse{Targets: []*processorpb.Target{callee.target()}}
-	x.decides(callID, func(r *bus.Request, _ *processorpb.MessageRequest) { r.Reply(bus.Reply{Body: bus.Value(answer)}) })
-	from, to := "<sip:alice@example.com>;tag=a-"+callID, "<sip:bob@example.com>"
-	a = &leg{phone: caller, x: x, callID: callID, local: from, remote: to, target: "sip:bob@example.com"}
-	a.send("INVITE")
-	caller.want("SIP/2.0 100")
-	invite := callee.want("INVITE " + callee.contact() + " SIP/2.0")
-	to += ";tag=b-" + callID
-	callee.client.send(x.system, response(invite, 180, "b-"+callID, "Contact: <"+callee.contact()+">"))
-	ringing := caller.want("SIP/2.0 180")
-	callee.client.send(x.system, response(invite, 200, "b-"+callID, "Contact: <"+callee.contact()+">"))
-	ok := caller.want("SIP/2.0 200")
-
-	b = &leg{phone: callee, x: x, callID: callID, local: to, remote: from, target: contactOf(t, invite), cseq: 100}
-	b.route = values(invite, message.KindRecordRoute) // 12.1.1
-	a.remote, a.target = to, contactOf(t, ok)
-	a.route = values(ok, message.KindRecordRoute) // 12.1.2
-	slices.Reverse(a.route)
-	if early := values(ringing, message.KindRecordRoute); !slices.Equal(early, b.route) || len(a.route) != len(b.route) {
-		t.Errorf("Record-Route = %q in the INVITE, %q in the 180, %q in the 200; want the same", b.route, early, values(ok, message.KindRecordRoute))
-	}
+	a, b = establish(t, caller, callee, callee.target(), callID)
 	want := 2
 	if caller.transport == callee.transport {
 		want = 1
 	}
 	if len(a.route) != want {
 		t.Fatalf("Record-Route = %q, want %d", a.route, want)
+	}
+	return a, b
+}
+
+// establish makes a call that the callee, which is the target, answers, and checks on the way what the EdgePorts add for
+// the rest of the dialog.
+func establish(t *testing.T, caller, callee *phone, target *processorpb.Target, callID string) (a, b *leg) {
+	t.Helper()
+	answer := &processorpb.MessageResponse{Targets: []*processorpb.Target{target}}
+	caller.x.decides(callID, func(r *bus.Request, _ *processorpb.MessageRequest) { r.Reply(bus.Reply{Body: bus.Value(answer)}) })
+	from, to := "<sip:alice@example.com>;tag=a-"+callID, "<sip:bob@example.com>"
+	a = &leg{phone: caller, callID: callID, local: from, remote: to, target: callee.scheme() + ":bob@example.com"}
+	a.send("INVITE")
+	caller.want("SIP/2.0 100")
+	invite := callee.want("INVITE " + callee.contact() + " SIP/2.0")
+	to += ";tag=b-" + callID
+	callee.client.send(callee.x.system, response(invite, 180, "b-"+callID, "Contact: <"+callee.contact()+">"))
+	ringing := caller.want("SIP/2.0 180")
+	callee.client.send(callee.x.system, response(invite, 200, "b-"+callID, "Contact: <"+callee.contact()+">"))
+	ok := caller.want("SIP/2.0 200")
+
+	b = &leg{phone: callee, callID: callID, local: to, remote: from, target: contactOf(t, invite), cseq: 100}
+	b.route = values(invite, message.KindRecordRoute) // 12.1.1
+	a.remote, a.target = to, contactOf(t, ok)
+	a.route = values(ok, message.KindRecordRoute) // 12.1.2
+	slices.Reverse(a.route)
+	if early := values(ringing, message.KindRecordRoute); !slices.Equal(early, b.route) || len(a.route) != len(b.route) {
+		t.Errorf("Record-Route = %q in the INVITE, %q in the 180, %q in the 200; want the same", b.route, early, values(ok, message.KindRecordRoute))
 	}
 	for _, l := range []*leg{a, b} {
 		l.wantNearest(t)
@@ -91,6 +98,9 @@ func (x *exchange) call(t *testing.T, caller, callee *phone, callID string) (a, 
 // wantNearest checks that the first Route leads to where the EdgePort listens for the phone's own transport.
 func (l *leg) wantNearest(t *testing.T) {
 	t.Helper()
+	if len(l.route) == 0 {
+		t.Fatalf("%s has no Route, want one", l.name)
+	}
 	name, err := message.ParseNameAddr([]byte(l.route[0]))
 	if err != nil {
 		t.Fatalf("Record-Route %q: %v", l.route[0], err)
@@ -101,8 +111,12 @@ func (l *leg) wantNearest(t *testing.T) {
 	}
 	transport, _ := uri.Param("transport")
 	_, loose := uri.Param("lr")
-	got := fmt.Sprintf("%s:%d %s lr=%v", uri.Host, uri.Port, transport, loose)
-	want := fmt.Sprintf("%s %s lr=true", l.x.point(l.transport), strings.TrimPrefix(l.transport, "udp"))
+	parameter := map[string]string{"udp": "", "tls": "tls", "tcp": "tcp", "ws": "ws", "wss": "wss"}[l.transport]
+	if l.secure {
+		parameter = map[string]string{"tls": "", "wss": "ws"}[l.transport]
+	}
+	got := fmt.Sprintf("%s:%s:%d %s lr=%v", uri.Scheme, uri.Host, uri.Port, transport, loose)
+	want := fmt.Sprintf("%s:%s %s lr=true", l.scheme(), l.x.point(l.transport), parameter)
 	if got != want {
 		t.Errorf("the first Route of %s = %s, want %s", l.name, got, want)
 	}

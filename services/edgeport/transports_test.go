@@ -28,8 +28,10 @@ var transports = []string{"udp", "tcp", "tls", "ws", "wss"}
 // phone is a client that speaks one transport. All but UDP are reached on the connection that they opened.
 type phone struct {
 	*client
+	x         *exchange // where it has registered
 	transport string
 	name      string // the user, and what a browser calls its host
+	secure    bool   // it is called by sips
 	flow      string // of its connection, once it has said hello
 	heard     map[string]bool
 }
@@ -49,15 +51,27 @@ func (p *phone) host() string {
 
 // contact is the URI by which the phone wants to be called.
 func (p *phone) contact() string {
-	uri := "sip:" + p.name + "@" + p.host()
+	uri := p.scheme() + ":" + p.name + "@" + p.host()
 	switch p.transport {
 	case "udp":
 		return uri
+	case "tls":
+		if p.secure {
+			return uri // RFC 5630 3.1.4: TLS is what sips says
+		}
+		return uri + ";transport=tls"
 	case "wss":
 		return uri + ";transport=ws" // RFC 7118 5.2: there is no other
 	default:
 		return uri + ";transport=" + p.transport
 	}
+}
+
+func (p *phone) scheme() string {
+	if p.secure {
+		return "sips"
+	}
+	return "sip"
 }
 
 // target is where a processor sends what is for the phone.
@@ -81,39 +95,41 @@ func (f frames) Read(b []byte) (int, error) {
 	return copy(b, data), err
 }
 
-// exchange is an EdgePort with the five transports, and the test as its dispatcher.
+// exchange is an EdgePort with the five transports.
 type exchange struct {
 	*system
-	roots *x509.CertPool // with the certificate that the EdgePort has made
-
-	mu     sync.Mutex
-	decide map[string]decider // by Call-ID
+	*decisions
+	roots *x509.CertPool // with its certificate
 }
 
-// startExchange runs an EdgePort with the five transports on 127.0.0.1.
-func startExchange(t *testing.T, conn *bus.Conn, change func(*Config)) *exchange {
+// decisions are the test as the dispatcher of all EdgePorts on a bus.
+type decisions struct {
+	mu     sync.Mutex
+	byCall map[string]decider // by Call-ID
+}
+
+// serveDecisions answers what the EdgePorts on a bus dispatch.
+func serveDecisions(t *testing.T, conn *bus.Conn) *decisions {
 	t.Helper()
-	x := &exchange{roots: x509.NewCertPool(), decide: make(map[string]decider)}
-	dir := t.TempDir()
-	x.system = start(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) {
-		x.mu.Lock()
-		decide := x.decide[req.Ref]
-		x.mu.Unlock()
+	d := &decisions{byCall: make(map[string]decider)}
+	serve(t, conn, func(r *bus.Request, req *processorpb.MessageRequest) {
+		d.mu.Lock()
+		decide := d.byCall[req.Ref]
+		d.mu.Unlock()
 		if decide == nil {
 			r.Fail(bus.Errorf(bus.NotFound, "no decision for %s of call %s", req.Method, req.Ref))
 			return
 		}
 		decide(r, req)
-	}, func(cfg *Config) {
-		cfg.Spec.DataDir = dir
-		cfg.Spec.Transport = nil
-		for _, name := range transports {
-			cfg.Spec.Transport = append(cfg.Spec.Transport, Transport{Protocol: name})
-		}
-		if change != nil {
-			change(cfg)
-		}
 	})
+	return d
+}
+
+// startExchange runs an EdgePort with the five transports on 127.0.0.1, and the test as its dispatcher.
+func startExchange(t *testing.T, conn *bus.Conn, change func(*Config)) *exchange {
+	t.Helper()
+	x := serveDecisions(t, conn).startExchange(t, conn, change)
+	dir := x.edge.cfg.Spec.DataDir
 	files, err := filepath.Glob(filepath.Join(dir, "*.pem"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("the EdgePort keeps the certificates %q (%v), want the one that it has made", files, err)
@@ -122,17 +138,34 @@ func startExchange(t *testing.T, conn *bus.Conn, change func(*Config)) *exchange
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.roots = x509.NewCertPool()
 	if !x.roots.AppendCertsFromPEM(certificate) {
 		t.Fatalf("%s holds no certificate:\n%s", files[0], certificate)
 	}
 	return x
 }
 
+// startExchange runs an EdgePort with the five transports whose dispatcher is d.
+func (d *decisions) startExchange(t *testing.T, conn *bus.Conn, change func(*Config)) *exchange {
+	t.Helper()
+	dir := t.TempDir()
+	return &exchange{decisions: d, system: start(t, conn, nil, func(cfg *Config) {
+		cfg.Spec.DataDir = dir
+		cfg.Spec.Transport = nil
+		for _, name := range transports {
+			cfg.Spec.Transport = append(cfg.Spec.Transport, Transport{Protocol: name})
+		}
+		if change != nil {
+			change(cfg)
+		}
+	})}
+}
+
 // decides says what becomes of the requests with that Call-ID.
-func (x *exchange) decides(callID string, decide decider) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.decide[callID] = decide
+func (d *decisions) decides(callID string, decide decider) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.byCall[callID] = decide
 }
 
 // point is where the EdgePort listens for a transport.
@@ -149,7 +182,7 @@ func (x *exchange) point(transport string) string {
 // phone is a phone that has said hello: the EdgePort knows its connection.
 func (x *exchange) phone(t *testing.T, transport, name string) *phone {
 	t.Helper()
-	p := &phone{transport: transport, name: name}
+	p := &phone{x: x, transport: transport, name: name}
 	addr := x.point(transport)
 	secure := &tls.Config{RootCAs: x.roots, ServerName: "127.0.0.1"}
 	var conn net.Conn
@@ -175,17 +208,23 @@ func (x *exchange) phone(t *testing.T, transport, name string) *phone {
 		conn = frames{conn}
 	}
 	p.client = &client{t: t, stream: conn}
-	hello, flow := "hello-"+name, make(chan string, 1)
-	x.decides(hello, func(r *bus.Request, req *processorpb.MessageRequest) {
+	p.register()
+	return p
+}
+
+// register has the phone send a REGISTER, from which the EdgePort knows its flow.
+func (p *phone) register() {
+	p.t.Helper()
+	hello, flow := "hello-"+p.name, make(chan string, 1)
+	p.x.decides(hello, func(r *bus.Request, req *processorpb.MessageRequest) {
 		flow <- req.Flow
 		r.Reply(bus.Reply{Body: bus.Value(&processorpb.MessageResponse{Message: &sipmessagepb.SIPMessage{
 			MessageType: &sipmessagepb.SIPMessage_ResponseType{ResponseType: sipmessagepb.ResponseType_OK},
 		}})})
 	})
-	p.send(x.system, p.request(x.system, "REGISTER", "sip:example.com", "", p.via(hello), "Call-ID: "+hello))
+	p.send(p.x.system, p.request(p.x.system, "REGISTER", "sip:example.com", "", p.via(hello), "Call-ID: "+hello))
 	p.want("SIP/2.0 200")
 	p.flow = <-flow
-	return p
 }
 
 // next is the next message that the phone receives and has not received before: on UDP a slow phone hears things twice,

@@ -136,6 +136,7 @@ func (p *Proxy) forwardToTarget(b *branch, t *processorpb.Target) {
 	rc := b.context
 	c := p.decidedCopy(rc)
 	b.instance = t.Instance
+	c.uri, c.path = t.Uri, t.Path
 	to, err := p.targetAddress(t, &c)
 	if err != nil {
 		p.failed(b, 480)
@@ -144,14 +145,13 @@ func (p *Proxy) forwardToTarget(b *branch, t *processorpb.Target) {
 	// The sender's own Route set ends here: only names of ours were in it, or what a stranger would have liked us to send
 	// to.
 	c.route.popped = rc.server.Request().Count(message.KindRoute)
-	c.uri, c.path = t.Uri, t.Path
 	b.handed = c.hand.edge != ""
 	c.direct = t.Flow == "" && t.NextHop == nil && len(t.Path) == 0 && c.hand.edge == ""
 	p.forward(b, to, c)
 }
 
 func (p *Proxy) decidedCopy(rc *responseContext) copyOf {
-	return copyOf{sent: rc.sent, answer: rc.answer, record: records(rc.server.Method)}
+	return copyOf{request: rc.server.Request(), sent: rc.sent, answer: rc.answer, record: records(rc.server.Method)}
 }
 
 // forward sends the copy to a next hop, which is resolved first if it is a name.

@@ -78,11 +78,14 @@ func (p *Proxy) PeerGone(ref string) {
 // FlowClosed tells the proxy that nothing will arrive on flow any more.
 func (p *Proxy) FlowClosed(flow transport.Flow) { p.layer.FlowClosed(flow) }
 
+// FlowRenewed tells the proxy that the EdgePort at the other end of flow was started anew.
+func (p *Proxy) FlowRenewed(flow transport.Flow) { p.layer.FlowRenewed(flow) }
+
 var errLongName = errors.New("the name of the EdgePort or of the flow is too long")
 
-// peerAddress is the EdgePort that has bound a target; c gets the Route that hands it over. Where the target names a next
-// hop and no flow, a phone behind a NAT is reached from there over UDP, as its NAT lets nobody else through; anything
-// else is reached from here as well.
+// peerAddress is the EdgePort that has bound a target; c, which has the URI and the Path of the target, gets the Route
+// that hands it over. Where the target names a next hop and no flow, a phone behind a NAT is reached from there over UDP,
+// as its NAT lets nobody else through; anything else is reached from here as well.
 func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
 	if len(t.EdgePortRef) > MaxRef || len(t.Flow) > 255 {
 		return address{}, errLongName
@@ -99,10 +102,11 @@ func (p *Proxy) peerAddress(t *processorpb.Target, c *copyOf) (address, error) {
 	if !p.cfg.PeerBySIP {
 		return address{peer: t.EdgePortRef}, nil
 	}
-	for _, protocol := range [...]transport.Protocol{transport.TCP, transport.UDP, transport.TLS} {
-		if isSips(t.Uri) && !protocol.Secure() {
-			continue
-		}
+	protocols := []transport.Protocol{transport.TCP, transport.UDP, transport.TLS}
+	if isSips(t.Uri) || c.bySips(c.request) {
+		protocols = protocols[2:]
+	}
+	for _, protocol := range protocols {
 		for _, at := range t.EdgePortAddrs {
 			if at.Transport == transportOf(protocol) {
 				return interfaceAddress(at)

@@ -44,12 +44,9 @@ func (p *Proxy) Response(client *transaction.Client, resp *message.Message) {
 	if status == 503 && p.failOver(b) {
 		return
 	}
-	switch { // the other EdgePort says that the UA was not reached
-	case status == 430 && (b.handed || client.Flow().Protocol() == transport.Bus): // its flow is gone there
+	if status == 430 && (b.handed || client.Flow().Protocol() == transport.Bus) || status == 503 && b.handed {
+		// The other EdgePort says that it did not reach the UA: its flow is gone there, or the EdgePort drains.
 		p.failed(b, rc.flowGone())
-		return
-	case status == 503 && b.handed: // it drains
-		p.failed(b, status)
 		return
 	}
 	b.done = true

@@ -14,7 +14,13 @@ type rider struct {
 	flow       transport.Flow
 	prev, next *rider
 	listed     bool
-	owner      interface{ flowClosed() }
+	owner      passenger
+}
+
+// passenger is a transaction as its flow sees it.
+type passenger interface {
+	flowClosed()
+	flowRenewed()
 }
 
 // board puts r, whose flow and owner are set, into the list of its flow.
@@ -50,7 +56,14 @@ func (rs riders) leave(r *rider) {
 // FlowClosed ends what rides on a flow on which nothing will arrive any more: client transactions fail, as their
 // responses cannot come, and the user is told of the INVITEs that it brought. What is sent on the flow from then on is
 // none of it. FlowClosed must not be called under the lock of a shard.
-func (l *Layer) FlowClosed(flow transport.Flow) {
+func (l *Layer) FlowClosed(flow transport.Flow) { l.tell(flow, passenger.flowClosed) }
+
+// FlowRenewed is FlowClosed for a flow at whose other end a new one has taken the place of the old one, which is lost
+// with all that it had begun. A request that nobody has answered is sent again: the new one takes it, or knows it for a
+// retransmission if it has it already.
+func (l *Layer) FlowRenewed(flow transport.Flow) { l.tell(flow, passenger.flowRenewed) }
+
+func (l *Layer) tell(flow transport.Flow, what func(passenger)) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
@@ -60,8 +73,7 @@ func (l *Layer) FlowClosed(flow transport.Flow) {
 		}
 		for _, r := range ends { // those that are left: each may end others
 			if r.listed {
-				s.riders.leave(r)
-				r.owner.flowClosed()
+				what(r.owner)
 			}
 		}
 		s.unlock()
@@ -69,6 +81,7 @@ func (l *Layer) FlowClosed(flow transport.Flow) {
 }
 
 func (tx *Client) flowClosed() {
+	tx.shard.riders.leave(&tx.rider)
 	tx.shard.layer.counts.TransportErrors.Add(1)
 	if tx.flow.Protocol() == transport.Bus && tx.Method == message.INVITE && tx.cancel != cancelled {
 		tx.sendCancel() // an EdgePort that was started anew may have the request, and must not let a phone ring for nobody
@@ -76,6 +89,17 @@ func (tx *Client) flowClosed() {
 	tx.fail(TransportError)
 }
 
+func (tx *Client) flowRenewed() {
+	if tx.state == calling {
+		tx.flow.Send(tx.request, tx.sendFailed)
+	} else {
+		tx.flowClosed()
+	}
+}
+
 func (tx *Server) flowClosed() {
+	tx.shard.riders.leave(&tx.rider)
 	tx.shard.layer.user.Cancel(tx)
 }
+
+func (tx *Server) flowRenewed() { tx.flowClosed() }

@@ -6,21 +6,22 @@ import (
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
 
-type passenger struct {
+type stowaway struct {
 	rider
 	ended int
 }
 
-func (p *passenger) flowClosed() { p.ended++ }
+func (p *stowaway) flowClosed()  { p.ended++ }
+func (p *stowaway) flowRenewed() {}
 
 // A list stays whole whichever of its riders leaves, and is forgotten with the last one.
 func TestRiders(t *testing.T) {
 	flow := transport.NewPeer("b", nil).Flow()
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}, {0, 2, 1}, {2, 0, 1}} {
 		list := riders{}
-		var all [3]*passenger
+		var all [3]*stowaway
 		for i := range all {
-			all[i] = &passenger{rider: rider{flow: flow}}
+			all[i] = &stowaway{rider: rider{flow: flow}}
 			all[i].owner = all[i]
 			list.board(&all[i].rider)
 		}
