@@ -205,7 +205,7 @@ func (l *Link) ask(name string) {
 
 // watch asks the peers that are in use, and gives up those that do not answer.
 func (l *Link) watch() {
-	ticker := time.NewTicker(linkAsk)
+	ticker := time.NewTicker(linkAsk / 4) // or a peer that was asked a moment less than linkAsk ago waits for two
 	defer ticker.Stop()
 	for {
 		select {
