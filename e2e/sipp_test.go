@@ -50,8 +50,8 @@ func (p *phone) play(t *testing.T, scenario, peer string, args ...string) *sipp 
 	return s
 }
 
-// lenient has a callee go on when a request comes that is not the next of its scenario. SIPp takes one for such that is
-// sent again because SIPp itself was slow, as it is on a machine that others use too.
+// lenient has SIPp go on when a message comes that is not the next of its scenario. It takes one for such that is sent
+// again because SIPp itself was slow, as it is on a machine that others use too. What never comes is missed all the same.
 var lenient = []string{"-default_behaviors", "all,-abortunexp"}
 
 // listen starts a scenario that waits for a request, and returns when the phone can be reached.
