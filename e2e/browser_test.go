@@ -51,7 +51,7 @@ var browserTests = []struct {
 	{"W18 socket loss", true, webLoss},
 	{"W15 SIPp", true, webSIPp},
 	{"W15 baresip", false, webBaresip},
-	{"E8 E9 restart of the server", true, webRestart}, // the last one, as all connections end
+	{"E8 restart of the server", true, webRestart}, // the last one, as all connections end
 }
 
 // web is a browser and a system for it.
@@ -357,10 +357,10 @@ func webSIPp(t *testing.T, w *web) {
 			answer := p.hold(t, "answer_web")
 			tab.do(t, "call", command{"to": p.user})
 			tab.await(t, "confirmed")
-			answer.await(t, "receive ACK", func() bool { return answer.count(t, received, "ACK ") == 1 })
+			answer.await(t, "receive ACK", func() bool { return answer.count(t, received, "ACK ") > 0 })
 			tab.do(t, "hangUp", nil)
 			tab.await(t, "ended")
-			answer.await(t, "answer BYE", func() bool { return answer.count(t, sent, "SIP/2.0 200 ") == 2 })
+			answer.await(t, "answer BYE", func() bool { return answer.answered(t, "BYE") })
 			answer.saw(t, 1, "INVITE ")
 		})
 	}

@@ -91,7 +91,7 @@ func call(t *testing.T, caller, callee *phone) {
 func callConnection(t *testing.T, caller, callee *phone) {
 	answer := callee.hold(t, "answer")
 	caller.play(t, "call", callee.user)
-	answer.await(t, "answer BYE", func() bool { return answer.count(t, sent, "SIP/2.0 200 ") == 2 })
+	answer.await(t, "answer BYE", func() bool { return answer.answered(t, "BYE") })
 	answer.saw(t, 1, "INVITE ")
 	answer.saw(t, 1, "ACK ")
 	answer.saw(t, 1, "BYE ")

@@ -23,7 +23,7 @@ func TestLoadBalancer(t *testing.T) {
 			inside.server = net.JoinHostPort(front, sipPort)
 			answer := inside.hold(t, "answer_and_hang_up")
 			outside.play(t, "call_hung_up", inside.user).saw(t, 1, "BYE ")
-			answer.await(t, "hang up", func() bool { return answer.count(t, received, "SIP/2.0 200 ") == 2 })
+			answer.await(t, "hang up", func() bool { return answer.count(t, received, "SIP/2.0 200 ") > 1 })
 			// The server has seen the phone, not the balancer.
 			ok := answer.find(t, received, "SIP/2.0 200 ")[0]
 			if want := fmt.Sprintf(";received=%s;rport=%d\r\n", inside.host, phonePort); !strings.Contains(ok.text, want) {

@@ -21,11 +21,11 @@ func TestE10Load(t *testing.T) {
 	}
 }
 
-// many plays a scenario of a caller and one of a callee against each other 200 times, of which 40 begin in a second: the
-// machine is shared, and the server has the race detector.
+// many plays a scenario of a caller and one of a callee against each other 120 times, of which 30 begin in a second: the
+// machine is shared, and the server has the race detector. Each has to come to its end on both sides.
 func many(t *testing.T, calls string, caller *phone, answers string, callee *phone) {
 	t.Helper()
-	args := []string{"-r", "40", "-m", "200"}
+	args := append([]string{"-r", "30", "-m", "120"}, lenient...)
 	callee.register(t)
 	answer := callee.listen(t, answers, args...)
 	caller.play(t, calls, callee.user, args...)

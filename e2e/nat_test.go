@@ -33,7 +33,7 @@ func TestE5NAT(t *testing.T) {
 			outside, inside := n.outside(t), n.inside(t, transport)
 			answer := inside.hold(t, "answer")
 			outside.play(t, "call", inside.user)
-			answer.await(t, "answer BYE", func() bool { return answer.count(t, sent, "SIP/2.0 200 ") == 2 })
+			answer.await(t, "answer BYE", func() bool { return answer.answered(t, "BYE") })
 			answer.saw(t, 1, "INVITE ")
 			answer.saw(t, 1, "ACK ")
 			answer.saw(t, 1, "BYE ")
@@ -44,7 +44,7 @@ func TestE5NAT(t *testing.T) {
 			outside, inside := n.outside(t), n.inside(t, transport)
 			answer := inside.hold(t, "answer_and_hang_up")
 			outside.play(t, "call_hung_up", inside.user).saw(t, 1, "BYE ")
-			answer.await(t, "hang up", func() bool { return answer.count(t, received, "SIP/2.0 200 ") == 2 })
+			answer.await(t, "hang up", func() bool { return answer.count(t, received, "SIP/2.0 200 ") > 1 })
 		})
 		t.Run("calls over "+transport, func(t *testing.T) {
 			n.keeps(t, 120*time.Second)

@@ -74,7 +74,7 @@ func TestE8Drain(t *testing.T) {
 	health(t, url+"/readyz", 200, `"ready"`)
 
 	call := caller.start(t, "call", callee.user)
-	call.await(t, "reach the callee", func() bool { return answer.count(t, received, "INVITE ") == 1 })
+	call.await(t, "reach the callee", func() bool { return answer.count(t, received, "INVITE ") > 0 })
 	begin := time.Now()
 	out, err := routr("drain", "--nats", s.nats, "edgeport-01")
 	if err != nil || !strings.HasPrefix(out, "edgeport-01 takes no new requests") || !strings.HasSuffix(out, "nothing is pending\n") {
@@ -113,9 +113,9 @@ func TestE8Restart(t *testing.T) {
 	answerLate := late.listen(t, "answer_late", "-d", "2000")
 
 	talk := talking.start(t, "call", callee.user, "-d", "8000")
-	talk.await(t, "talk", func() bool { return answer.count(t, received, "ACK ") == 1 })
+	talk.await(t, "talk", func() bool { return answer.count(t, received, "ACK ") > 0 })
 	ring := rung.start(t, "call", late.user)
-	ring.await(t, "ring", func() bool { return answerLate.count(t, received, "INVITE ") == 1 })
+	ring.await(t, "ring", func() bool { return answerLate.count(t, received, "INVITE ") > 0 })
 
 	edge := s.processes["edgeport"]
 	edge.cmd.Process.Signal(syscall.SIGTERM)
@@ -141,7 +141,7 @@ func TestE8SecondSignal(t *testing.T) {
 	callee.register(t)
 	ringing := callee.listen(t, "ring")
 	caller.start(t, "call", callee.user)
-	ringing.await(t, "ring", func() bool { return ringing.count(t, sent, "SIP/2.0 180 ") == 1 })
+	ringing.await(t, "ring", func() bool { return ringing.count(t, sent, "SIP/2.0 180 ") > 0 })
 
 	edge := s.processes["edgeport"]
 	edge.cmd.Process.Signal(syscall.SIGTERM)

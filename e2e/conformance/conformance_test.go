@@ -88,7 +88,7 @@ func events(t *testing.T, results ...string) string {
 	return name
 }
 
-func TestPage(t *testing.T) {
+func TestE12Page(t *testing.T) {
 	groups, err := parseRequirements(list)
 	if err != nil {
 		t.Fatal(err)

@@ -212,7 +212,7 @@ func TestP22Via(t *testing.T) {
 }
 
 // P23, P24, P25: what a Via says of its sender is what we know, not what the sender wrote, and responses go there.
-func TestP25Received(t *testing.T) {
+func TestP23P24P25Received(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		alice, victim, bob := udpClient(t), udpClient(t), udpClient(t)
 		s := start(t, conn, to(bob), nil)

@@ -13,7 +13,7 @@ import (
 
 // P19: calls between any two of the five transports, with requests in both directions. Where the two differ, each side
 // has a Record-Route of its own (RFC 5658), so that the first one of its route set is an address that it can reach.
-func TestP19Matrix(t *testing.T) {
+func TestP19W15Matrix(t *testing.T) {
 	modes(t, func(t *testing.T, conn *bus.Conn) {
 		x := startExchange(t, conn, nil)
 		for _, from := range transports {

@@ -51,11 +51,12 @@ func TestE9BusIsLostAndBack(t *testing.T) {
 	for i, e := range edges {
 		refusedFor(t, e.waiting, "a request that waited for a decision")
 		until(t, "noticed", func() bool { return conns[i].Connected() != nil })
-		stranger := udpClient(t)
 		for j, method := range []string{"INVITE", "REGISTER"} {
+			stranger := udpClient(t) // whom the 503 to an INVITE may reach again
 			stranger.send(e.system, stranger.request(e.system, method, "sip:bob@example.com", fmt.Sprintf("z9hG4bKnew%d-%d", i, j), fmt.Sprintf("Call-ID: new%d-%d", i, j)))
 			refusedFor(t, stranger, "new "+method)
 		}
+		stranger := udpClient(t)
 		stranger.send(e.system, stranger.request(e.system, "OPTIONS", "sip:"+e.udp, "z9hG4bKoptions"))
 		refusedFor(t, stranger, "OPTIONS of a load balancer")
 		e.stands.passes("INFO")
@@ -107,7 +108,7 @@ func TestE9F2F3DispatcherIsGone(t *testing.T) {
 	stands.passes("BYE")
 
 	serve(t, bustest.Dial(t, srv, nil), to(bob))
-	ring(s, stranger, bob, "again").answer().passes("BYE")
+	ring(s, udpClient(t), bob, "again").answer().passes("BYE")
 }
 
 // F4: one method whose processor hangs does not keep others waiting, and its client knows at once that it is heard.

@@ -13,6 +13,7 @@ import (
 	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	sipmessagepb "github.com/routr-fabric/routr/proto/sipmessage/v2beta1"
 	"github.com/routr-fabric/routr/services/edgeport/message"
+	"github.com/routr-fabric/routr/services/edgeport/transaction"
 )
 
 // body is a field that makes a message large.
@@ -259,7 +260,9 @@ func TestP55TooLargeForUDP(t *testing.T) {
 		for _, status := range []int{200, 486, 603} {
 			t.Run(fmt.Sprint("INVITE ", status), func(t *testing.T) {
 				alice, bob := udpClient(t), tcpServer(t)
-				s := start(t, conn, to(bob), nil)
+				timers := transaction.DefaultTimers()
+				timers.T1 = patience // the 502 does not come again before its ACK
+				s := startTimed(t, conn, to(bob), nil, timers)
 				alice.send(s, alice.request(s, "INVITE", "sip:bob@example.com", "z9hG4bK1"))
 				alice.want("SIP/2.0 100")
 				invite := bob.want("INVITE")

@@ -107,7 +107,7 @@ func (tx *Server) Respond(status int, reason string, headers []message.Field, bo
 // for the flow would be lost: a final one becomes a 502, so that the client hears of it, and others are dropped.
 func (tx *Server) Send(status int, data []byte) {
 	s := tx.shard
-	if !replyFlow(tx.flow, tx.port).Carries(len(data)) {
+	if !tx.flow.Carries(len(data)) {
 		s.layer.counts.TooLarge.Add(1)
 		if status < 200 || tx.state != proceeding {
 			return
