@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"encoding/binary"
 	"strings"
 	"sync"
 	"testing"
@@ -183,5 +184,33 @@ func TestServeNoncesRefuses(t *testing.T) {
 		if err := <-done; bus.CodeOf(err) != bus.InvalidArgument {
 			t.Errorf("use(%d bytes) = %v, want %s", len(body), err, bus.InvalidArgument)
 		}
+	}
+}
+
+// What a nonce of another instance costs beside one of ours.
+func BenchmarkNonceOfAnotherInstance(b *testing.B) {
+	for name, connect := range map[string]func(testing.TB) *bus.Conn{"nats": bustest.Connect, "local": bustest.Local} {
+		b.Run(name, func(b *testing.B) {
+			conn := connect(b)
+			d := newDigest(b, keys{[]byte("shared")}, SHA256)
+			s, err := d.ServeNonces(conn)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = s.Drain(context.Background()) }()
+			r := Request{call: &bus.Request{Deadline: time.Now().Add(time.Hour)}, instance: &instance{conn: conn}}
+			answers := make(chan bool, 1)
+			n := nonce{3: 1}
+			binary.BigEndian.PutUint32(n[4:], d.nonces.maker)
+			count := uint32(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				count++
+				d.ask(context.Background(), r, &n, count, func(fresh bool) { answers <- fresh })
+				if !<-answers {
+					b.Fatalf("nc %d was used before, want it to be fresh", count)
+				}
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/md5"
+	"encoding/base64"
 	"encoding/hex"
 	"slices"
 	"strings"
@@ -53,6 +54,7 @@ type attempt struct {
 	password    string // the right one if empty
 	count       int    // 1 if 0
 	source      string // where it comes from; 192.0.2.1 if empty
+	cnonce      string // a random one if empty
 	change      func(*client.Credentials)
 }
 
@@ -100,6 +102,7 @@ func (a attempt) answer(t testing.TB, role Role, challenge *processorpb.MessageR
 		Username: cmp.Or(a.user, "1001"),
 		Password: cmp.Or(a.password, "correct horse"),
 		Count:    max(a.count, 1),
+		Cnonce:   a.cnonce,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -589,10 +592,17 @@ func TestNonceRead(t *testing.T) {
 	}
 }
 
+// fixedNonce is the same in each process of a fuzz test: of the instance 1, and made in 1970.
+func fixedNonce(key string) string {
+	b := nonce{3: 1, 7: 1}
+	b.sign([]byte(key), realm)
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
 // Whatever a stranger writes for a nonce is none, unless it is one of ours to the letter.
 func FuzzNonce(f *testing.F) {
 	n := nonces{keys: keys{[]byte("key"), []byte("old")}, lifetime: NonceLifetime, maker: 1}
-	ours := n.next(realm, 7, time.Unix(1e9, 0))
+	ours := fixedNonce("old")
 	f.Add(ours)
 	f.Add(flip(ours, 0))
 	f.Add(flip(ours, len(ours)-1))
@@ -605,6 +615,44 @@ func FuzzNonce(f *testing.F) {
 		}
 		if !signed && b != (nonce{}) {
 			t.Fatalf("read(%q) is not signed, and says %x", in, b)
+		}
+	})
+}
+
+// Whatever a stranger writes into Authorization, nobody is let in but who has the password, and the answer is a challenge
+// or a 400.
+func FuzzAuthenticate(f *testing.F) {
+	d := newDigest(f, keys{[]byte("key")}, SHA256, MD5)
+	d.nonces.maker, d.nonces.lifetime = 1, 100*365*24*time.Hour
+	challenge := NewResponse(401, "", NewHeader("WWW-Authenticate",
+		`Digest realm="`+realm+`", nonce="`+fixedNonce("key")+`", algorithm=SHA-256, qop="auth"`))
+	good := attempt{cnonce: "0011"}.answer(f, AsServer, challenge).Message.Extensions[0].Value
+	want, _ := ParseCredentials(good)
+	first := attempt{}.request(f)
+	first.Message.Extensions = append(first.Message.Extensions, NewHeader("Authorization", good))
+	if got := inAWord(authenticate(d, first, AsServer, realm, users)); got != "ok 1001" { // and stale from then on
+		f.Fatalf("Authenticate(%q) = %s, want ok", good, got)
+	}
+	f.Add(good)
+	f.Add(phoneCredentials)
+	for _, change := range [][2]string{
+		{"qop=auth", `qop="auth-int"`}, {"nc=00000001", "nc=0000000g"}, {"nc=00000001", "nc=" + strings.Repeat("f", 40)}, {"SHA-256", "MD5"},
+		{`username="1001"`, `username="1\\001"`}, {want.URI, "sip:[::1"}, {want.URI, "sip:a@b@c"}, {want.Nonce, ""}, {want.Response, ""},
+	} {
+		f.Add(strings.Replace(good, change[0], change[1], 1))
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		r := attempt{}.request(t)
+		r.Message.Extensions = append(r.Message.Extensions, NewHeader("Authorization", value))
+		user, refusal := authenticate(d, r, AsServer, realm, users)
+		if value == good && inAWord(user, refusal) != "stale" {
+			t.Fatalf("Authenticate(%q) = %s, want stale", value, inAWord(user, refusal))
+		}
+		if c, _ := ParseCredentials(value); user != "" && (user != "1001" || c.Nonce != want.Nonce || !strings.EqualFold(c.Response, want.Response)) {
+			t.Fatalf("Authenticate(%q) = %q", value, user)
+		}
+		if status := refusal.GetMessage().GetStatusCode(); user == "" && status != 401 && status != 400 {
+			t.Fatalf("Authenticate(%q) = %d, want 401 or 400", value, status)
 		}
 	})
 }

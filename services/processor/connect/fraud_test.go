@@ -110,7 +110,7 @@ func (s *socket) ask(m message, user, challenge string) (answer string) {
 		}
 		more.WriteString(name + ": " + c.String() + "\n")
 	}
-	branch := fmt.Sprintf("z9hG4bK%s%d", strings.ReplaceAll(s.addr(), ":", "."), s.last)
+	branch := fmt.Sprintf("z9hG4bK%s.%04d", strings.ReplaceAll(s.addr(), ":", "."), s.last)
 	s.send(fmt.Sprintf("%s %s SIP/2.0\nVia: SIP/2.0/UDP %s;branch=%s\nMax-Forwards: 70\nFrom: %s\nTo: %s\nCall-ID: %s\nCSeq: %d %s\n%sContent-Length: 0\n\n",
 		m.method, m.uri, s.addr(), branch, headers["From"], headers["To"], branch, s.last, m.method, more.String()))
 	for answer = s.read(); !strings.Contains(answer, branch); { // one that comes again, as its ACK took its time
