@@ -10,16 +10,21 @@ import (
 
 // A limit allows burst tries at once and one more every interval, so no minute has more than burst and a minute's worth.
 const (
-	// How often one network may be wrong: 20 times in the worst minute, 10 times in those behind it. One that an account
-	// was used from before has as much again for this account.
+	// How often one network may be wrong about all accounts: 20 times in the worst minute, 10 in those behind it. For an
+	// account that it was used for before it has as much again.
 	networkBurst    = 10
 	networkInterval = 6 * time.Second
+	// How often one network may be wrong about one account: a phone that is set up wrong tries for ever, and must leave
+	// something to the others behind its NAT.
+	pairBurst    = 4
+	pairInterval = 20 * time.Second
 	// How often all networks together may be wrong about one account that none of them has used before.
 	accountBurst    = 30
 	accountInterval = 2 * time.Second
 
 	// A limit is kept as the time when all tries are there again. There is none left when that is further away than this.
 	networkFull = int64((networkBurst - 1) * networkInterval)
+	pairFull    = int64((pairBurst - 1) * pairInterval)
 	accountFull = int64((accountBurst - 1) * accountInterval)
 )
 
@@ -69,11 +74,11 @@ type payer struct {
 	realm, username string
 }
 
-// try is one use of a password.
+// try is one use of a password, and who pays if it is wrong.
 type try struct {
-	network, account *atomic.Int64 // who pays if it is wrong; account is nil where the network is known
-	pair             uint64        // hash of account and network
-	signed           bool
+	network, pair, account *atomic.Int64 // where the network is known, network alone, which is then of the account there
+	hash                   uint64        // of account and network
+	signed                 bool
 }
 
 // begin says who pays for a try of username in realm from a network, which it is sure of if signed. ok is false if they
@@ -85,21 +90,24 @@ func (b *backoff) begin(network uint64, signed bool, realm, username string, now
 	}
 	slot := func(hash uint64) *atomic.Int64 { return &slots[hash&uint64(len(slots)-1)] }
 	since := int64(now.Sub(b.start))
-	t.pair = maphash.Comparable(b.seed, payer{true, network, realm, username})
-	if t.signed = signed; signed && b.knows(t.pair, now) {
-		t.network = slot(t.pair)
+	t.signed = signed
+	t.hash = maphash.Comparable(b.seed, payer{true, network, realm, username})
+	if signed && b.knows(t.hash, now) {
+		t.network = slot(t.hash >> 16) // not where it paid while it was unknown
 		return t, t.network.Load()-since <= networkFull
 	}
+	t.pair = slot(t.hash)
 	t.network = slot(maphash.Comparable(b.seed, payer{hasNetwork: true, network: network}))
 	t.account = slot(maphash.Comparable(b.seed, payer{realm: realm, username: username}))
-	return t, t.network.Load()-since <= networkFull && t.account.Load()-since <= accountFull
+	return t, t.network.Load()-since <= networkFull && t.pair.Load()-since <= pairFull && t.account.Load()-since <= accountFull
 }
 
 // wrong charges a try. Tries that began at the same time may all be charged although there was room for one.
 func (b *backoff) wrong(t try, now time.Time) {
 	since := int64(now.Sub(b.start))
 	charge(t.network, since, networkInterval)
-	if t.account != nil {
+	if t.pair != nil {
+		charge(t.pair, since, pairInterval)
 		charge(t.account, since, accountInterval)
 	}
 }
@@ -107,7 +115,7 @@ func (b *backoff) wrong(t try, now time.Time) {
 // right costs nothing, and makes the network of a try known.
 func (b *backoff) right(t try, now time.Time) {
 	if t.signed {
-		b.remember(t.pair, now)
+		b.remember(t.hash, now)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -311,13 +312,14 @@ func TestD11NonceIsBoundToTheKeys(t *testing.T) {
 		"empty":         func(string) string { return "" },
 		"long":          func(s string) string { return s + s },
 	} {
+		source := fmt.Sprintf("192.0.2.%d", len(name)) // tries without a nonce of ours are charged to it
 		// The client signs what it was given, so the response is right for the forged nonce.
 		forged := NewResponse(401, "", NewHeader("WWW-Authenticate", strings.Replace(challenge.Message.Extensions[0].Value,
 			nonceOf(t, challenge), forge(nonceOf(t, challenge)), 1)))
-		if got := inAWord(authenticate(a, attempt{}.answer(t, AsServer, forged), AsServer, realm, users)); got != "stale" {
+		if got := inAWord(authenticate(a, attempt{source: source}.answer(t, AsServer, forged), AsServer, realm, users)); got != "stale" {
 			t.Errorf("Authenticate(forged nonce: %s) = %s, want stale", name, got)
 		}
-		wrong := attempt{password: "wrong"}
+		wrong := attempt{source: source, password: "wrong"}
 		if got := inAWord(authenticate(a, wrong.answer(t, AsServer, forged), AsServer, realm, users)); got != "challenge" {
 			t.Errorf("Authenticate(forged nonce: %s, wrong password) = %s, want challenge", name, got)
 		}
@@ -449,8 +451,8 @@ func TestD15SameWork(t *testing.T) {
 				refused = forged
 			}
 			known, unknown := examine("1001", refused), examine("1009", refused)
-			for range networkBurst - 2 {
-				examine("1009", refused)
+			for i := range networkBurst - 2 {
+				examine(fmt.Sprint("200", i), refused)
 			}
 			held, heldUnknown := examine("1001", heldBack), examine("1009", heldBack)
 			if known != unknown || known != held || known != heldUnknown || known.hashed == 0 || known.nonces == 0 || known.lookups != 1 {
