@@ -7,6 +7,7 @@ const (
 	QueueDispatcher = "dispatcher"
 	QueueLocation   = "location"
 	QueueControl    = "control" // of a subject that one instance serves
+	QueueNonce      = "nonce"
 )
 
 // Buckets of the JetStream key-value store.
@@ -64,6 +65,10 @@ func SubjectEdgePort(ref string) string { return prefix + "edgeport." + Token(re
 
 // SubjectFlowClosed is where the EdgePort ref says that a flow of its has ended, to the Location Service.
 func SubjectFlowClosed(ref string) string { return prefix + "flow.closed." + Token(ref) }
+
+// SubjectNonce is where an instance of a processor is asked whether one of its digest nonces was used with a nonce count
+// before; instance is what the nonce names it by.
+func SubjectNonce(instance string) string { return prefix + "nonce." + Token(instance) }
 
 // SubjectControl is where operators speak to services: drain, taps, bans.
 func SubjectControl(verb string) string { return prefix + "control." + verb }

@@ -94,8 +94,13 @@ type Request struct {
 // Call sends m to another service, as a part of answering r: r's deadline is the deadline of the call. It returns at
 // once; done runs exactly once, as the callback of bus.Conn.Call does, and must not block. If done panics, r fails.
 func (r Request) Call(ctx context.Context, subject string, m proto.Message, done func(bus.Reply, error)) {
+	r.callUntil(ctx, subject, bus.Value(m), r.call.Deadline, done)
+}
+
+// callUntil is Call with a body and a deadline of its own.
+func (r Request) callUntil(ctx context.Context, subject string, body bus.Body, deadline time.Time, done func(bus.Reply, error)) {
 	p, call := r.instance, r.call
-	p.conn.Call(ctx, subject, bus.Value(m), call.Deadline, func(reply bus.Reply, err error) {
+	p.conn.Call(ctx, subject, body, deadline, func(reply bus.Reply, err error) {
 		defer func() {
 			if v := recover(); v != nil {
 				p.recovered(call, v)

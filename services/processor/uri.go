@@ -17,7 +17,7 @@ type URI struct {
 	Query  string // the headers, without the question mark
 }
 
-// ParseURI splits a sip: or sips: URI. ok is false for another scheme, an empty host, a bad port, and control
+// ParseURI splits a sip: or sips: URI. ok is false for another scheme, an empty host, a bad port, a second '@', and control
 // characters, blanks, quotation marks or angle brackets anywhere. The strings of the result are parts of text.
 func ParseURI(text string) (u URI, ok bool) {
 	for i := 0; i < len(text); i++ {
@@ -34,10 +34,14 @@ func ParseURI(text string) (u URI, ok bool) {
 	default:
 		return URI{}, false
 	}
-	// A user may hold ';' and '?', a host may not, and neither may hold '@' (RFC 3261 25.1).
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+	// A user may hold ';' and '?', a host may not, and neither may hold '@' (RFC 3261 25.1): with two of them it would be
+	// anybody's choice which host is meant.
+	if at := strings.IndexByte(rest, '@'); at >= 0 {
 		u.User, _, _ = strings.Cut(rest[:at], ":")
 		rest = rest[at+1:]
+		if strings.IndexByte(rest, '@') >= 0 {
+			return URI{}, false
+		}
 	}
 	rest, u.Query, _ = strings.Cut(rest, "?")
 	rest, u.Params, _ = strings.Cut(rest, ";")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/routr-fabric/routr/bus"
 	"github.com/routr-fabric/routr/bus/bustest"
+	processorpb "github.com/routr-fabric/routr/proto/processor/v2beta1"
 	sipmessagepb "github.com/routr-fabric/routr/proto/sipmessage/v2beta1"
 	"github.com/routr-fabric/routr/services/processor"
 )
@@ -219,15 +220,40 @@ func TestAuthorizationField(t *testing.T) {
 	})
 }
 
-// D11: a nonce of one instance is good at another.
-func TestD11NonceOfAnotherInstance(t *testing.T) {
+// D7, D11: a nonce of one instance is good at another, but no request is good at both; and once the instance is gone its
+// nonces are stale.
+func TestD7D11NonceOfAnotherInstance(t *testing.T) {
 	server := bustest.Server(t)
 	a := newFabric(t, bustest.Dial(t, server, func(c *bus.Config) { c.Local = true }), nil)
+	b := newProcessor(t, bustest.Dial(t, server, func(c *bus.Config) { c.Local = true }), "connect-2")
 	in := request{contacts: []contact{{uri: phoneContact, expires: "600"}}}
-	again := phone{}.answer(t, in, a.send(in))
-
-	b := newProcessor(t, bustest.Dial(t, server, func(c *bus.Config) { c.Local = true }))
-	if got := b.send(again); got.GetMessage().GetStatusCode() != 200 {
-		t.Errorf("REGISTER at the second instance = %s, want 200", describe(got))
+	challenge := a.send(in)
+	for i, step := range []struct {
+		at    *fabric
+		count int
+		want  string
+	}{{b, 1, "200"}, {b, 1, "401 stale"}, {a, 1, "401 stale"}, {a, 2, "200"}, {b, 2, "401 stale"}, {b, 3, "200"}} {
+		in.cSeq = uint32(i + 1)
+		if got := outcome(step.at.send(phone{count: step.count}.answer(t, in, challenge))); got != step.want {
+			t.Errorf("step %d: REGISTER with nc %d at %s = %s, want %s", i, step.count, or(step.at.ref, "connect"), got, step.want)
+		}
 	}
+	a.stop()
+	in.cSeq = 10
+	again := b.send(phone{count: 4}.answer(t, in, challenge))
+	if got := outcome(again); got != "401 stale" {
+		t.Errorf("REGISTER with a nonce of an instance that is gone = %s, want 401 stale", got)
+	}
+	if got := outcome(b.send(phone{}.answer(t, in, again))); got != "200" {
+		t.Errorf("REGISTER with the new nonce = %s, want 200", got)
+	}
+}
+
+// outcome is the status of an answer, and whether it is stale.
+func outcome(m *processorpb.MessageResponse) string {
+	status := itoa(m.GetMessage().GetStatusCode())
+	if strings.Contains(describe(m), "stale=true") {
+		status += " stale"
+	}
+	return status
 }

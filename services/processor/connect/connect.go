@@ -6,6 +6,7 @@ package connect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -30,7 +31,7 @@ type Service struct {
 	log     *slog.Logger
 	dir     *directory
 	trusted []netip.Prefix
-	digest  *processor.Digest
+	digest  atomic.Pointer[processor.Digest] // nil until Run
 	counts  counts
 	date    atomic.Pointer[date]
 
@@ -39,6 +40,9 @@ type Service struct {
 	flowTimer     string   // the value of Flow-Timer
 	nonceLifetime time.Duration
 }
+
+// noncesTime is how long the last answers to other instances may take when this one ends.
+const noncesTime = time.Second
 
 // New makes a Connect processor that serves the resources res; it starts nothing. An error has everything that is wrong
 // with cfg and res. What it counts, it counts with meter.
@@ -66,7 +70,7 @@ func New(cfg Config, res Resources, conn *bus.Conn, log *slog.Logger, meter metr
 		}
 		s.trusted = append(s.trusted, n)
 	}
-	if err := s.counts.observe(meter); err != nil {
+	if err := s.observe(meter); err != nil {
 		return nil, fmt.Errorf("metrics of the processor %s: %w", cfg.Ref, err)
 	}
 	return s, nil
@@ -74,14 +78,25 @@ func New(cfg Config, res Resources, conn *bus.Conn, log *slog.Logger, meter metr
 
 // Run serves until ctx ends; it calls ready once it is subscribed. It needs JetStream, where the key that nonces are
 // signed with is kept for all instances.
-func (s *Service) Run(ctx context.Context, ready func()) error {
+func (s *Service) Run(ctx context.Context, ready func()) (err error) {
 	keys, err := s.conn.SharedKeys(ctx, "digest")
 	if err != nil {
 		return fmt.Errorf("read the keys of digest nonces: %w", err)
 	}
-	if s.digest, err = processor.NewDigest(keys, s.nonceLifetime, s.cfg.Algorithms...); err != nil {
+	digest, err := processor.NewDigest(keys, s.nonceLifetime, s.cfg.Algorithms...)
+	if err != nil {
 		return err
 	}
+	s.digest.Store(digest)
+	nonces, err := digest.ServeNonces(s.conn)
+	if err != nil {
+		return err
+	}
+	defer func() { // once all requests are answered: while there are some, other instances may ask about nonces of ours
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), noncesTime)
+		defer cancel()
+		err = errors.Join(err, nonces.Drain(drain))
+	}()
 	return processor.Run(ctx, s.conn, s.ref, s.handle, processor.Options{Log: s.log}, func() {
 		s.log.LogAttrs(ctx, slog.LevelInfo, "connect processor serves",
 			slog.Int("domains", len(s.dir.domains)), slog.Int("trusted_networks", len(s.trusted)))

@@ -3,6 +3,7 @@ package connect
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/routr-fabric/routr/services/processor"
@@ -90,10 +91,7 @@ func (b *builder) check(kind, ref string, err error) {
 
 func (b *builder) addDomain(d Domain) {
 	b.check("Domain", d.Ref, d.Validate())
-	host := strings.ToLower(d.Spec.Context.DomainURI)
-	if strings.Contains(host, ":") && host[0] != '[' {
-		host = "[" + host + "]" // an IPv6 address has brackets in a URI
-	}
+	host := canonicalHost(d.Spec.Context.DomainURI)
 	if other, taken := b.dir.domains[host]; taken {
 		b.wrong("Domain", d.Ref, "spec.context.domainUri: %s is Domain %s already", host, other.ref)
 		return
@@ -149,17 +147,28 @@ func (b *builder) addAgent(a Agent) {
 	}
 }
 
-// domain is the domain of that host, compared without case; nil if it is none of ours.
+// domain is the domain of that host, however it is spelled; nil if it is none of ours.
 func (dir *directory) domain(host string) *domain {
-	if d := dir.domains[host]; d != nil {
+	if d := dir.domains[host]; d != nil || host == "" {
 		return d
 	}
-	for i := 0; i < len(host); i++ {
-		if c := host[i]; c >= 'A' && c <= 'Z' {
-			return dir.domains[strings.ToLower(host)]
+	return dir.domains[canonicalHost(host)]
+}
+
+// canonicalHost is the one spelling of a host in which it is looked up: a name in lower case and without the dot that
+// stands for the root of the DNS, an IPv6 address in brackets and as RFC 5952 writes it. It allocates nothing for a host
+// that is spelled so.
+func canonicalHost(host string) string {
+	if strings.IndexByte(host, ':') >= 0 {
+		if a, err := netip.ParseAddr(trimBrackets(host)); err == nil && a.Zone() == "" {
+			return "[" + a.String() + "]"
 		}
+		return host
 	}
-	return nil
+	if n := len(host); n > 1 && host[n-1] == '.' {
+		host = host[:n-1]
+	}
+	return strings.ToLower(host)
 }
 
 // agent is the agent of that user part, whatever is escaped in it; nil if there is none.

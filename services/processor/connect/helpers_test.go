@@ -96,7 +96,9 @@ type fabric struct {
 	t        testing.TB
 	conn     *bus.Conn
 	connect  *Service
+	ref      string // of the processor; connect if empty
 	location func() // stops it
+	stop     func() // stops the processor
 }
 
 // testConfig trusts one network and offers every digest algorithm there is.
@@ -126,7 +128,7 @@ func newFabricOf(t testing.TB, conn *bus.Conn, cfg Config, change func(*Service)
 	if change != nil {
 		change(f.connect)
 	}
-	run(t, f.connect)
+	f.stop = run(t, f.connect)
 	return f
 }
 
@@ -243,7 +245,7 @@ func (f *fabric) post(req *processorpb.MessageRequest) (*processorpb.MessageResp
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return bus.Ask[processorpb.MessageResponse](ctx, f.conn, bus.SubjectProcess("connect", processor.MethodOf(req)), req)
+	return bus.Ask[processorpb.MessageResponse](ctx, f.conn, bus.SubjectProcess(or(f.ref, "connect"), processor.MethodOf(req)), req)
 }
 
 // send is post for those who expect an answer.
@@ -379,14 +381,14 @@ func (c contact) build() *sipmessagepb.Contact {
 	return out
 }
 
-// newProcessor is a Connect processor on a bus, without a Location Service.
-func newProcessor(t testing.TB, conn *bus.Conn) *fabric {
+// newProcessor is a Connect processor on a bus, which can be reached by ref alone, without a Location Service.
+func newProcessor(t testing.TB, conn *bus.Conn, ref string) *fabric {
 	t.Helper()
 	cfg := testConfig()
+	cfg.Ref = ref
 	s, err := New(cfg, testResources(), conn, slog.New(slog.DiscardHandler), noop.Meter{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, s)
-	return &fabric{t: t, conn: conn, connect: s}
+	return &fabric{t: t, conn: conn, connect: s, ref: ref, stop: run(t, s)}
 }

@@ -52,7 +52,7 @@ func (s *Service) register(ctx context.Context, r processor.Request) {
 		s.refuse(r, 404, "")
 		return
 	}
-	reg := registration{Request: r, headers: readHeaders(m)}
+	reg := &registration{Request: r, headers: readHeaders(m)}
 	if len(reg.headers.unsupported) > 0 { // step 2
 		s.refuse(r, 420, "", processor.NewHeader("Unsupported", strings.Join(reg.headers.unsupported, ", ")))
 		return
@@ -64,32 +64,40 @@ func (s *Service) register(ctx context.Context, r processor.Request) {
 		s.refuse(r, status, reason)
 		return
 	}
-	to, trusted, username := m.GetTo().GetAddress().GetUri(), s.trusts(r), ""
-	if !trusted { // step 3
-		var refusal *processorpb.MessageResponse
-		if username, refusal = s.digest.Authenticate(r, processor.AsServer, d.host, d.secret); refusal != nil {
+	if s.trusts(r) {
+		s.authorize(ctx, reg, d, "")
+		return
+	}
+	s.digest.Load().Authenticate(ctx, r, processor.AsServer, d.host, d.secret, func(username string, refusal *processorpb.MessageResponse) { // step 3
+		if refusal != nil {
 			s.challenge(r, refusal)
 			return
 		}
-	}
+		s.authorize(ctx, reg, d, username)
+	})
+}
+
+// authorize is steps 4 and 5 of RFC 3261 10.3: who registers for whom. Without a username it is a trusted peer.
+func (s *Service) authorize(ctx context.Context, reg *registration, d *domain, username string) {
+	to := reg.Message.GetTo().GetAddress().GetUri()
 	if to.GetUser() == "" || s.dir.domain(to.GetHost()) != d { // step 5, as step 4 needs a user of the domain
-		s.refuse(r, 404, "")
+		s.refuse(reg.Request, 404, "")
 		return
 	}
 	reg.agent = d.agent(to.User)
-	if !trusted { // step 4: strangers register for themselves
-		from := m.GetFrom().GetAddress().GetUri()
+	if username != "" { // step 4: strangers register for themselves
+		from := reg.Message.GetFrom().GetAddress().GetUri()
 		if !d.owns(username, to.User) || s.dir.domain(from.GetHost()) != d || d.agent(from.GetUser()) != reg.agent {
-			s.refuse(r, 403, "")
+			s.refuse(reg.Request, 403, "")
 			return
 		}
 	}
 	if reg.agent != nil && !reg.agent.enabled {
-		s.refuse(r, 403, "")
+		s.refuse(reg.Request, 403, "")
 		return
 	}
-	reg.aor, reg.trusted = d.aor(to.User), trusted
-	s.bind(ctx, &reg) // steps 6 to 8
+	reg.aor, reg.trusted = d.aor(to.User), username == ""
+	s.bind(ctx, reg) // steps 6 to 8
 }
 
 // bind does what the Contacts of a REGISTER ask for.

@@ -272,7 +272,7 @@ func TestLocationErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		f := newProcessor(t, conn)
+		f := newProcessor(t, conn, "connect")
 		for name, want := range map[string]struct {
 			in     request
 			status int32

@@ -29,24 +29,56 @@ type call struct {
 // route decides for every request but REGISTER: who sends it, and where it goes.
 //
 // A request with a To tag comes here only if it bears no signed Route of ours, so its dialog is none that an EdgePort
-// has record-routed. It is treated as RFC 3261 16.5 treats every request, by its Request-URI, and where that leads
-// nowhere the answer is 481, which tells the sender that the dialog is gone (12.2.1.2).
+// has record-routed. That of a trusted peer is treated as RFC 3261 16.5 treats every request, by its Request-URI, and
+// where that leads nowhere the answer is 481, which tells the sender that the dialog is gone (12.2.1.2). A stranger gets
+// the 481 in any case: whoever has seen the Call-ID and the tags of others could end or divert their calls.
 func (s *Service) route(ctx context.Context, r processor.Request) {
-	m := r.Message
 	c := &call{Request: r, trusted: s.trusts(r)}
 	switch {
 	case r.Method == processorpb.Method_CANCEL, r.Method == processorpb.Method_ACK && !c.trusted:
 		// Neither can be challenged (RFC 3261 22.1). The EdgePort has handled those that belong to a transaction.
 		s.refuse(r, 481, "")
-		return
-	case !c.trusted && !s.admit(r):
+	case c.trusted:
+		s.locate(ctx, c)
+	default:
+		s.admit(ctx, c)
+	}
+}
+
+// admit authenticates a stranger as the agent of their From (RFC 3261 22.3). One whose From withholds who they are is
+// any agent of the domain that they call.
+func (s *Service) admit(ctx context.Context, c *call) {
+	from := c.Message.GetFrom().GetAddress().GetUri()
+	host, anonymous := from.GetHost(), strings.EqualFold(from.GetHost(), anonymousHost)
+	if anonymous {
+		host = c.Message.GetRequestUri().GetHost()
+	}
+	d := s.dir.domain(host)
+	if d == nil {
+		s.refuse(c.Request, 403, "From Is No User Of A Domain Served Here")
 		return
 	}
-	uri := m.GetRequestUri()
+	s.digest.Load().Authenticate(ctx, c.Request, processor.AsProxy, d.host, d.secret, func(username string, refusal *processorpb.MessageResponse) {
+		switch {
+		case refusal != nil:
+			s.challenge(c.Request, refusal)
+		case !anonymous && !d.owns(username, from.GetUser()):
+			s.refuse(c.Request, 403, "From Is Not The Authenticated User")
+		case c.Message.GetTo().GetTag() != "":
+			s.refuse(c.Request, 481, "")
+		default:
+			s.locate(ctx, c)
+		}
+	})
+}
+
+// locate looks for the bindings of the user whom a request is for (RFC 3261 16.5).
+func (s *Service) locate(ctx context.Context, c *call) {
+	uri := c.Message.GetRequestUri()
 	d := s.dir.domain(uri.GetHost())
 	switch {
 	case uri.GetHost() == "":
-		s.refuse(r, 416, "") // tel:, urn: and the like
+		s.refuse(c.Request, 416, "") // tel:, urn: and the like
 		return
 	case d == nil:
 		c.nowhere(s, 403, "Domain Is Not Served Here") // no open relay
@@ -60,33 +92,8 @@ func (s *Service) route(ctx context.Context, r processor.Request) {
 		c.nowhere(s, 480, "")
 		return
 	}
-	r.Call(ctx, s.find, &locationpb.FindRoutesRequest{CallId: callID(r.MessageRequest), Aor: c.aor},
+	c.Call(ctx, s.find, &locationpb.FindRoutesRequest{CallId: callID(c.MessageRequest), Aor: c.aor},
 		func(reply bus.Reply, err error) { s.found(c, reply, err) })
-}
-
-// admit authenticates a stranger as the agent of their From (RFC 3261 22.3). One whose From withholds who they are is
-// any agent of the domain that they call. If it is false, r has been answered.
-func (s *Service) admit(r processor.Request) bool {
-	from := r.Message.GetFrom().GetAddress().GetUri()
-	host, anonymous := from.GetHost(), strings.EqualFold(from.GetHost(), anonymousHost)
-	if anonymous {
-		host = r.Message.GetRequestUri().GetHost()
-	}
-	d := s.dir.domain(host)
-	if d == nil {
-		s.refuse(r, 403, "From Is No User Of A Domain Served Here")
-		return false
-	}
-	username, refusal := s.digest.Authenticate(r, processor.AsProxy, d.host, d.secret)
-	if refusal != nil {
-		s.challenge(r, refusal)
-		return false
-	}
-	if !anonymous && !d.owns(username, from.GetUser()) {
-		s.refuse(r, 403, "From Is Not The Authenticated User")
-		return false
-	}
-	return true
 }
 
 // nowhere refuses a request that cannot go on; in a dialog the status is 481.
@@ -217,10 +224,15 @@ func nextHop(hop *processorpb.NetInterface, route *locationpb.Route, contact pro
 	return err == nil
 }
 
-// elsewhere reports whether a contact names another host than the REGISTER came from: the client is behind a NAT, or would
-// have others called. Where only the port differs there is no NAT, and the contact counts.
+// elsewhere reports whether a contact leads to another host than the REGISTER came from, which a client behind a NAT does
+// not know better, and one that names somebody else's host should not have its way. Where only the port differs there is
+// no NAT, and the contact counts.
 func elsewhere(contact processor.URI, source string) bool {
-	return !strings.EqualFold(trimBrackets(contact.Host), trimBrackets(source)) || hasParam(contact, "maddr")
+	host := contact.Host
+	if maddr, ok := uriParam(contact, "maddr"); ok { // it is sent there (RFC 3261 19.1.1)
+		host = maddr
+	}
+	return !strings.EqualFold(trimBrackets(host), trimBrackets(source))
 }
 
 // requestURI is a contact address as a Request-URI, where headers and the method parameter may not be (RFC 3261 19.1.1).
@@ -312,20 +324,20 @@ func credentialName(i int) string {
 	return processor.AsProxy.HeaderName()
 }
 
-// isReserved reports whether a header is one that processors and EdgePorts of Routr v2 act upon, or an identity, which
-// only trusted peers assert, and what is preferred to be asserted is for us alone (RFC 3325 5).
+// isReserved reports whether a header is one that other parts of the system act upon, or an identity, which only trusted
+// peers assert, and what is preferred to be asserted is for us alone (RFC 3325 5). Those of parts that are not there yet
+// are among them, so that nobody depends on them by then.
 func isReserved(name string) bool {
-	switch len(name) {
-	case len("X-Edgeport-Ref"):
-		return strings.EqualFold(name, "X-Edgeport-Ref") || strings.EqualFold(name, "X-Gateway-Auth")
-	case len("X-Call-Direction"):
-		return strings.EqualFold(name, "X-Call-Direction")
-	case len("X-Request-Uri"):
-		return strings.EqualFold(name, "X-Request-Uri")
-	case len("P-Asserted-Identity"):
-		return strings.EqualFold(name, "P-Asserted-Identity")
-	case len("P-Preferred-Identity"):
-		return strings.EqualFold(name, "P-Preferred-Identity")
+	if len(name) < 2 || name[0]|0x20 != 'x' && name[0]|0x20 != 'p' && name[0]|0x20 != 'r' {
+		return false
+	}
+	for _, r := range [...]string{
+		"X-Edgeport-Ref", "X-Gateway-Auth", "X-Call-Direction", "X-Request-Uri", "X-Connect-Token", "X-Session-Count", "X-Dod-Number", "X-Dod-Privacy",
+		"P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID",
+	} {
+		if len(r) == len(name) && strings.EqualFold(r, name) {
+			return true
+		}
 	}
 	return false
 }
