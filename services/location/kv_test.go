@@ -96,9 +96,9 @@ func TestR20BucketExpires(t *testing.T) {
 	}
 	registered := time.Now()
 	// A refresh must renew the time that the key lives, not drop it.
-	for range 2 {
+	for _, long := range []int32{2, 3} { // in the same millisecond the same one would be no change
 		if _, err := add(t, a, &locationpb.AddRouteRequest{Aor: aor, Routes: []*locationpb.Route{
-			route("short", expires(1)), route("long", expires(2)),
+			route("short", expires(1)), route("long", expires(long)),
 		}}); err != nil {
 			t.Fatal(err)
 		}
@@ -113,8 +113,8 @@ func TestR20BucketExpires(t *testing.T) {
 			t.Fatalf("the key did not see update %d, %v", i, want)
 		}
 	}
-	if lived := time.Since(registered); lived < 2*time.Second || lived > 4*time.Second {
-		t.Errorf("the key lived %v, want 2 s", lived)
+	if lived := time.Since(registered); lived < 3*time.Second {
+		t.Errorf("the key lived %v, want 3 s", lived)
 	}
 	for name, conn := range map[string]*bus.Conn{"a": a, "b": b} {
 		if got, err := find(t, conn, &locationpb.FindRoutesRequest{Aor: aor}); bus.CodeOf(err) != bus.NotFound {
