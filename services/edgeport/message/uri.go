@@ -210,7 +210,9 @@ func (u *URI) Equal(v *URI) bool {
 func (u *URI) paramsAgree(v *URI) bool {
 	for rest := u.Params; len(rest) > 0; {
 		var name, value, other []byte
-		name, value, rest = nextURIParam(rest)
+		if name, value, rest = nextURIParam(rest); len(name) == 0 {
+			continue // it is no parameter: see All
+		}
 		found := false
 		for r := v.Params; len(r) > 0 && !found; {
 			var n []byte
