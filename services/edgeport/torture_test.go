@@ -174,8 +174,10 @@ func (s *ordeals) run(t *testing.T, o ordeal) {
 	})
 }
 
-// passOn sends a request that comes to a callee as it was, but for what a proxy has to change.
+// passOn sends a request that comes to a callee as it was, but for what a proxy has to change. From the same address it
+// has to be another request than the one before.
 func (s *ordeals) passOn(t *testing.T, data string) {
+	data = strings.Replace(data, "=z9hG4bK-", "=z9hG4bK-again-", 1)
 	alice, bob := s.client(t), udpOn(t, s.edge.cfg.Spec.BindAddr)
 	s.callee.Store(bob)
 	defer s.callee.Store(nil)
