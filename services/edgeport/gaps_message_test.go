@@ -231,3 +231,26 @@ func TestG26CompactNames(t *testing.T) {
 		t.Errorf("answer to %q, want compact", got)
 	}
 }
+
+// A25: what means something to NATS, to a store or to a shell means nothing in a message: it is asked for, and passed on,
+// as it is.
+func TestA25OpaqueText(t *testing.T) {
+	alice, bob := udpClient(t), udpClient(t)
+	var ref, user string
+	s := start(t, bustest.Local(t), func(r *bus.Request, req *processorpb.MessageRequest) {
+		ref, user = req.Ref, req.GetMessage().GetFrom().GetAddress().GetUri().GetUser()
+		to(bob)(r, req)
+	}, func(cfg *Config) { cfg.Spec.Methods = append(cfg.Spec.Methods, "*", "a.*", "%2A") })
+	for i, method := range []string{"MESSAGE", "*", "a.*", "%2A"} {
+		for j, text := range []string{"';DROP%20TABLE", "1001.*", "*.%3E", "$JS.API.STREAM.DELETE.KV_routr_bindings", "$(reboot)", "..%2f..%2f", "a=2Eb", "%00"} {
+			id := fmt.Sprint(i, "-", j, "-", text, ".*.>")
+			alice.send(s, alice.request(s, method, "sip:bob@example.com", fmt.Sprintf("z9hG4bK%d-%d", i, j), "Call-ID: "+id, "From: <sip:"+text+"@example.com>;tag=a"))
+			m := bob.want(method + " sip:")
+			if ref != id || user != text || string(m.CallID()) != id || header(m, "From") != "<sip:"+text+"@example.com>;tag=a" {
+				t.Errorf("asked for Call-ID %q and user %q, want %q and %q; sent on\n%s", ref, user, id, text, m.Bytes())
+			}
+			bob.send(s, response(m, 200, "b"))
+			alice.want("SIP/2.0 200")
+		}
+	}
+}
