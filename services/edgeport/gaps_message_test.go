@@ -38,9 +38,9 @@ func TestG15MaxForwards(t *testing.T) {
 func TestG16MethodsKeepTheirCase(t *testing.T) {
 	methods := []string{"foo.Bar", "FOO.bAR", "x-!%*_+`'~"}
 	alice, bob := udpClient(t), udpClient(t)
-	var asked []string
+	names := make(chan string, 10)
 	s := start(t, bustest.Local(t), func(r *bus.Request, req *processorpb.MessageRequest) {
-		asked = append(asked, req.MethodName)
+		names <- req.MethodName
 		to(bob)(r, req)
 	}, func(cfg *Config) { cfg.Spec.Methods = append(cfg.Spec.Methods, methods...) })
 	for _, method := range methods {
@@ -49,14 +49,14 @@ func TestG16MethodsKeepTheirCase(t *testing.T) {
 		if _, cseq := m.CSeq(); string(cseq) != method {
 			t.Errorf("CSeq has %q, want %q", cseq, method)
 		}
+		if got := <-names; got != method {
+			t.Errorf("method on the bus = %q, want %q", got, method)
+		}
 		bob.send(s, response(m, 200, "b"))
 		alice.want("SIP/2.0 200")
 	}
 	alice.send(s, alice.request(s, "invite", "sip:bob@example.com", "z9hG4bKinvite"))
 	alice.want("SIP/2.0 405")
-	if d := cmp.Diff(methods, asked); d != "" {
-		t.Errorf("methods on the bus (-want +got):\n%s", d)
-	}
 }
 
 // G17: another version is refused, in the one that we speak.
@@ -139,9 +139,9 @@ func TestG18G19Spelling(t *testing.T) {
 // G20: URIs that are not sip: reach whoever decides, as they are, an emergency above all.
 func TestG20URIs(t *testing.T) {
 	alice, bob := udpClient(t), udpClient(t)
-	var raw string
+	asked := make(chan string, 10)
 	s := start(t, bustest.Local(t), func(r *bus.Request, req *processorpb.MessageRequest) {
-		raw = req.GetMessage().GetRequestUri().GetRaw()
+		asked <- req.GetMessage().GetRequestUri().GetRaw()
 		to(bob)(r, req)
 	}, nil)
 	for i, uri := range []string{
@@ -151,7 +151,7 @@ func TestG20URIs(t *testing.T) {
 		text := alice.request(s, "MESSAGE", uri, fmt.Sprint("z9hG4bK", i), "To: <"+uri+">")
 		alice.send(s, text)
 		m := bob.want("MESSAGE")
-		if raw != uri || header(m, "To") != "<"+uri+">" {
+		if raw := <-asked; raw != uri || header(m, "To") != "<"+uri+">" {
 			t.Errorf("%s was asked for as %q, and came to %q", uri, raw, header(m, "To"))
 		}
 		bob.send(s, response(m, 200, "b"))
@@ -201,12 +201,13 @@ func TestG23ListenerSurvives(t *testing.T) {
 // G26: a compact name is the header that it stands for, where that matters to us, and stays as it is.
 func TestG26CompactNames(t *testing.T) {
 	alice, bob := udpClient(t), udpClient(t)
-	var extensions map[string]string
+	asked := make(chan map[string]string, 1)
 	s := start(t, bustest.Local(t), func(r *bus.Request, req *processorpb.MessageRequest) {
-		extensions = make(map[string]string)
+		extensions := make(map[string]string)
 		for _, x := range req.GetMessage().GetExtensions() {
 			extensions[x.Name] = x.Value
 		}
+		asked <- extensions
 		to(bob)(r, req)
 	}, nil)
 	text := "MESSAGE sip:bob@example.com SIP/2.0\r\nv: SIP/2.0/UDP " + alice.addr() + ";branch=z9hG4bK1;rport\r\nMax-Forwards: 70\r\n" +
@@ -223,7 +224,7 @@ func TestG26CompactNames(t *testing.T) {
 		"Content-Encoding": "gzip", "Accept-Contact": "*;audio", "Allow-Events": "presence", "Session-Expires": "90", "Identity": "id",
 		"Request-Disposition": "proxy", "Reject-Contact": "*;video", "Content-Type": "text/plain",
 	}
-	if d := cmp.Diff(want, extensions); d != "" {
+	if d := cmp.Diff(want, <-asked); d != "" {
 		t.Errorf("what whoever decides gets (-want +got):\n%s", d)
 	}
 	bob.send(s, response(m, 200, "b"))
@@ -236,9 +237,9 @@ func TestG26CompactNames(t *testing.T) {
 // as it is.
 func TestA25OpaqueText(t *testing.T) {
 	alice, bob := udpClient(t), udpClient(t)
-	var ref, user string
+	asked := make(chan [2]string, 1)
 	s := start(t, bustest.Local(t), func(r *bus.Request, req *processorpb.MessageRequest) {
-		ref, user = req.Ref, req.GetMessage().GetFrom().GetAddress().GetUri().GetUser()
+		asked <- [2]string{req.Ref, req.GetMessage().GetFrom().GetAddress().GetUri().GetUser()}
 		to(bob)(r, req)
 	}, func(cfg *Config) { cfg.Spec.Methods = append(cfg.Spec.Methods, "*", "a.*", "%2A") })
 	for i, method := range []string{"MESSAGE", "*", "a.*", "%2A"} {
@@ -246,8 +247,8 @@ func TestA25OpaqueText(t *testing.T) {
 			id := fmt.Sprint(i, "-", j, "-", text, ".*.>")
 			alice.send(s, alice.request(s, method, "sip:bob@example.com", fmt.Sprintf("z9hG4bK%d-%d", i, j), "Call-ID: "+id, "From: <sip:"+text+"@example.com>;tag=a"))
 			m := bob.want(method + " sip:")
-			if ref != id || user != text || string(m.CallID()) != id || header(m, "From") != "<sip:"+text+"@example.com>;tag=a" {
-				t.Errorf("asked for Call-ID %q and user %q, want %q and %q; sent on\n%s", ref, user, id, text, m.Bytes())
+			if got := <-asked; got != [2]string{id, text} || string(m.CallID()) != id || header(m, "From") != "<sip:"+text+"@example.com>;tag=a" {
+				t.Errorf("asked for Call-ID and user %q, want %q and %q; sent on\n%s", got, id, text, m.Bytes())
 			}
 			bob.send(s, response(m, 200, "b"))
 			alice.want("SIP/2.0 200")

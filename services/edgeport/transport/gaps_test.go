@@ -45,12 +45,11 @@ func TestG3ConnectionsHaveDeadlines(t *testing.T) {
 				}
 				e.wantClosed(t, tt.want)
 			}
-			e.mu.RLock()
-			open, sources := len(e.conns), len(e.sources)
-			e.mu.RUnlock()
-			if open+sources != 0 {
-				t.Errorf("%d connections of %d sources are left, want none", open, sources)
-			}
+			until(t, "the end of all of them", func() bool {
+				e.mu.RLock()
+				defer e.mu.RUnlock()
+				return len(e.conns)+len(e.sources) == 0
+			})
 			e.wantReleased(t)
 		})
 	}
