@@ -85,7 +85,8 @@ func (m *Message) parse(lim Limits) *Error {
 	return m.checkRest()
 }
 
-// headError is why the line at eol, none if that is negative, does not end in the n bytes that a head may have.
+// headError is why the line at eol, none if that is negative, does not end in the n bytes that a head may have: it is too
+// large, or otherwise.
 func (m *Message) headError(eol, n int, otherwise *Error) *Error {
 	if eol < 0 && n < len(m.data) {
 		return errTooLarge
