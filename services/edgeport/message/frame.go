@@ -45,20 +45,20 @@ func (f *Framer) next(buf []byte) (int, *Error) {
 		if i < 0 {
 			f.seen = len(buf)
 			if len(buf)-f.start > MaxHead {
-				return 0, tooLarge()
+				return 0, errTooLarge
 			}
 			return 0, nil
 		}
 		body := from + i + 4
 		if body-f.start > MaxHead {
-			return 0, tooLarge()
+			return 0, errTooLarge
 		}
 		length, err := contentLength(buf[f.start:body])
 		if err != nil {
 			return 0, err
 		}
 		if body-f.start+length > MaxSize {
-			return 0, tooLarge()
+			return 0, errTooLarge
 		}
 		f.message = body + length
 	}
@@ -72,7 +72,7 @@ func (f *Framer) next(buf []byte) (int, *Error) {
 func (f *Framer) startLine(buf []byte) *Error {
 	for f.start < len(buf) && (buf[f.start] == '\r' || buf[f.start] == '\n') {
 		if f.start++; f.start > MaxHead {
-			return bad("Not SIP")
+			return errNotSIP
 		}
 	}
 	line := buf[f.start:]
@@ -80,10 +80,10 @@ func (f *Framer) startLine(buf []byte) *Error {
 	if end < 0 {
 		// A method and its space come within a few bytes; so do TLS records and whatever else is no token.
 		if i := token(line, 0); i < len(line) && line[i] != ' ' && !bytes.HasPrefix(line, []byte("SIP/")) || i > maxMethod {
-			return bad("Not SIP")
+			return errNotSIP
 		}
 		if f.seen = len(line); f.seen > MaxHead {
-			return tooLarge()
+			return errTooLarge
 		}
 		return nil
 	}
@@ -92,7 +92,7 @@ func (f *Framer) startLine(buf []byte) *Error {
 	f.line = true
 	var m Message
 	if len(line) < 2 || line[len(line)-2] != '\r' {
-		return bad("Not SIP")
+		return errNotSIP
 	}
 	line = line[:len(line)-2]
 	if err := m.parseStart(line); err != nil && !m.request {
@@ -109,7 +109,7 @@ func contentLength(section []byte) (int, *Error) {
 		for { // a line and those folded into it
 			pos += bytes.IndexByte(section[pos:], '\n') + 1
 			if section[pos-2] != '\r' {
-				return 0, bad("Bad Header")
+				return 0, errHeader
 			}
 			if !isBlank(section[pos]) {
 				break
@@ -121,19 +121,19 @@ func contentLength(section []byte) (int, *Error) {
 		}
 		colon := bytes.IndexByte(line, ':')
 		if colon < 0 {
-			return 0, bad("Bad Header")
+			return 0, errHeader
 		}
 		if k, _ := kindOf(trim(line[:colon])); k != KindContentLength {
 			continue
 		}
 		n, ok := number(trim(line[colon+1:]), MaxSize)
 		if !ok || length >= 0 {
-			return 0, bad("Bad Content-Length")
+			return 0, errContentLength
 		}
 		length = int(n)
 	}
 	if length < 0 {
-		return 0, bad("No Content-Length")
+		return 0, errNoLength
 	}
 	return length, nil
 }

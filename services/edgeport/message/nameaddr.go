@@ -19,7 +19,7 @@ type NameAddr struct {
 func ParseNameAddr(text []byte) (NameAddr, error) {
 	b := trim(text)
 	if len(b) == 0 {
-		return NameAddr{}, bad("Bad Address")
+		return NameAddr{}, errAddress
 	}
 	if b[0] == '*' && len(b) == 1 {
 		return NameAddr{URI: b}, nil
@@ -29,11 +29,11 @@ func ParseNameAddr(text []byte) (NameAddr, error) {
 	if b[0] == '"' {
 		end, ok := quoted(b, 0)
 		if !ok {
-			return NameAddr{}, bad("Bad Address")
+			return NameAddr{}, errAddress
 		}
 		a.Display = b[1 : end-1]
 		if open = skip(b, end); open >= len(b) || b[open] != '<' {
-			return NameAddr{}, bad("Bad Address")
+			return NameAddr{}, errAddress
 		}
 	} else {
 		open = bytes.IndexByte(b, '<')
@@ -49,41 +49,41 @@ func ParseNameAddr(text []byte) (NameAddr, error) {
 		}
 		a.URI = b[:i]
 		if bytes.IndexByte(a.URI, ',') >= 0 {
-			return NameAddr{}, bad("Bad Address")
+			return NameAddr{}, errAddress
 		}
 	} else {
 		if a.Display == nil && open > 0 {
 			a.Display = trim(b[:open])
 			if bytes.ContainsAny(a.Display, ",>") {
-				return NameAddr{}, bad("Bad Address")
+				return NameAddr{}, errAddress
 			}
 		}
 		for i = open + 1; i < len(b) && classes[b[i]]&isURI != 0; i++ {
 		}
 		if i >= len(b) || b[i] != '>' {
-			return NameAddr{}, bad("Bad Address")
+			return NameAddr{}, errAddress
 		}
 		a.URI = b[open+1 : i]
 		i++
 	}
 	if i = skip(b, i); i < len(b) && b[i] != ';' {
-		return NameAddr{}, bad("Bad Address")
+		return NameAddr{}, errAddress
 	}
 	if schemeLen(a.URI) == 0 {
-		return NameAddr{}, bad("Bad Address")
+		return NameAddr{}, errAddress
 	}
 	a.Params = b[i:]
 	p := params{b: a.Params}
 	for p.next() {
 		if len(p.name) == 3 && equalFold(p.name, "tag") {
 			if a.Tag != nil || len(p.value) == 0 { // which one would identify the dialog?
-				return NameAddr{}, bad("Bad Address")
+				return NameAddr{}, errAddress
 			}
 			a.Tag = p.value
 		}
 	}
 	if p.bad {
-		return NameAddr{}, bad("Bad Address")
+		return NameAddr{}, errAddress
 	}
 	return a, nil
 }

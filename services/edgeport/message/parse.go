@@ -1,9 +1,6 @@
 package message
 
-import (
-	"bytes"
-	"strconv"
-)
+import "bytes"
 
 // Limits bound what Parse accepts, so that no message costs more than its neighbours.
 type Limits struct {
@@ -32,17 +29,6 @@ const MaxParams = 64
 // maxMethod is the length of the longest method. RFC 3261 has no bound; a method is kept in keys and counters.
 const maxMethod = 64
 
-// Error is why a message is refused. Status is what RFC 3261 would answer: 400, 505 or 513. Reason is made of
-// constants, never of the message's bytes: it can be counted by, and sent as a reason phrase.
-type Error struct {
-	Status int
-	Reason string
-}
-
-func (e *Error) Error() string { return "refuse message: " + strconv.Itoa(e.Status) + " " + e.Reason }
-
-func bad(reason string) *Error { return &Error{Status: 400, Reason: reason} }
-
 // Parse reads the message at the start of data, which m refers to from now on. A datagram may be longer than its
 // message (RFC 3261 18.3); line breaks before it are skipped (7.5). Parse checks what every receiver has to: the syntax
 // of the start line, of every header line, of the top Via, From, To, Call-ID, CSeq, Max-Forwards and Content-Length;
@@ -66,13 +52,13 @@ func (m *Message) Parse(data []byte, lim Limits) error {
 
 func (m *Message) parse(lim Limits) *Error {
 	if len(m.data) > MaxSize {
-		return tooLarge()
+		return errTooLarge
 	}
 	// What the spans cannot tell is not looked at.
 	head := m.data[:min(len(m.data), lim.Head, MaxHead)]
 	eol := bytes.IndexByte(head, '\n')
 	if eol < 1 || head[eol-1] != '\r' {
-		return m.headError(eol, len(head), "Start Line Does Not End")
+		return m.headError(eol, len(head), errStartLineEnd)
 	}
 	startErr := m.parseStart(m.data[:eol-1])
 	if startErr != nil && !m.request {
@@ -89,24 +75,23 @@ func (m *Message) parse(lim Limits) *Error {
 	m.answerable = m.request
 	switch {
 	case len(m.data) > lim.Size:
-		return tooLarge()
+		return errTooLarge
 	case startErr != nil:
 		return startErr
 	}
 	if repeated != 0 {
-		return bad("Header Repeated")
+		return errRepeated
 	}
 	return m.checkRest()
 }
 
-func tooLarge() *Error { return &Error{Status: 513, Reason: "Message Too Large"} }
-
-// headError is why the line at eol, none if that is negative, does not end in the n bytes that a head may have.
-func (m *Message) headError(eol, n int, reason string) *Error {
+// headError is why the line at eol, none if that is negative, does not end in the n bytes that a head may have: it is too
+// large, or otherwise.
+func (m *Message) headError(eol, n int, otherwise *Error) *Error {
 	if eol < 0 && n < len(m.data) {
-		return tooLarge()
+		return errTooLarge
 	}
-	return bad(reason)
+	return otherwise
 }
 
 // parseStart reads the start line, RFC 3261 7.1 and 7.2. When it fails for a line that is a request's at least in
@@ -114,24 +99,24 @@ func (m *Message) headError(eol, n int, reason string) *Error {
 func (m *Message) parseStart(line []byte) *Error {
 	i := bytes.IndexByte(line, ' ')
 	if i < 1 {
-		return bad("Not SIP")
+		return errNotSIP
 	}
 	if isVersion(line[:i]) {
 		return m.parseStatus(line, i)
 	}
 	j := bytes.LastIndexByte(line, ' ')
 	if j <= i+1 || !isVersion(line[j+1:]) || i > maxMethod || !all(line[:i], isToken) {
-		return bad("Not SIP")
+		return errNotSIP
 	}
 	m.request = true
 	m.method = MethodOf(line[:i])
 	m.uri = span{uint16(i + 1), uint16(j)}
 	if !equalFold(line[j+1:], "sip/2.0") {
-		return &Error{Status: 505, Reason: "Version Not Supported"}
+		return errVersion
 	}
 	u, err := ParseURI(line[i+1 : j])
 	if err != nil || len(u.Headers) > 0 { // 19.1.1: no headers in a Request-URI
-		return bad("Bad Request-URI")
+		return errRequestURI
 	}
 	return nil
 }
@@ -140,13 +125,13 @@ func (m *Message) parseStatus(line []byte, i int) *Error {
 	code := line[i+1:]
 	if len(code) > 3 {
 		if code[3] != ' ' {
-			return bad("Bad Status Line")
+			return errStatusLine
 		}
 		code = code[:3]
 	}
 	n, ok := number(code, 699)
 	if !ok || n < 100 || !equalFold(line[:i], "sip/2.0") {
-		return bad("Bad Status Line")
+		return errStatusLine
 	}
 	m.status = uint16(n)
 	m.uri = span{uint16(min(len(line), i+5)), uint16(len(line))}
@@ -171,7 +156,7 @@ func (m *Message) index(data []byte, pos int, lim Limits) (repeated uint64, err 
 	for {
 		eol := bytes.IndexByte(data[pos:], '\n')
 		if eol < 1 || data[pos+eol-1] != '\r' {
-			return 0, m.headError(eol, len(data), "Header Section Does Not End")
+			return 0, m.headError(eol, len(data), errHeaderEnd)
 		}
 		lines++
 		next := pos + eol + 1
@@ -181,19 +166,19 @@ func (m *Message) index(data []byte, pos int, lim Limits) (repeated uint64, err 
 		}
 		if isBlank(data[pos]) {
 			if len(m.headers) == 0 {
-				return 0, bad("Bad Header")
+				return 0, errHeader
 			}
-			m.fold(&m.headers[len(m.headers)-1], next)
+			m.fold(&m.headers[len(m.headers)-1], pos, next)
 			pos = next
 			continue
 		}
 		if len(m.headers) >= most {
-			return 0, bad("Too Many Headers")
+			return 0, errHeaders
 		}
 		line := data[pos : next-2]
 		colon := bytes.IndexByte(line, ':')
 		if colon < 1 {
-			return 0, bad("Bad Header")
+			return 0, errHeader
 		}
 		end := colon
 		for end > 0 && isBlank(line[end-1]) {
@@ -201,7 +186,7 @@ func (m *Message) index(data []byte, pos int, lim Limits) (repeated uint64, err 
 		}
 		k, ok := kindOf(line[:end])
 		if !ok {
-			return 0, bad("Bad Header Name")
+			return 0, errHeaderName
 		}
 		from, to := colon+1, len(line)
 		for from < to && isBlank(line[from]) {
@@ -225,29 +210,32 @@ func (m *Message) index(data []byte, pos int, lim Limits) (repeated uint64, err 
 	}
 	// Every line ended with CR LF: a CR more than these is a bare one.
 	if bytes.Count(data[:m.body], []byte{'\r'}) != lines {
-		return 0, bad("CR in Header")
+		return 0, errCR
 	}
 	if bytes.IndexByte(data[:m.body], 0) >= 0 && !m.nulsQuoted(start) {
-		return 0, bad("NUL in Header")
+		return 0, errNUL
 	}
 	return repeated & onceKinds, nil
 }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
-// fold makes the line that ends at next part of the header above it (RFC 3261 7.3.1).
-func (m *Message) fold(h *header, next int) {
-	h.next = uint16(next)
-	from := skip(m.data[:next], int(h.value))
-	if from == next { // nothing but white space so far
-		h.value, h.valueEnd = uint16(next-2), uint16(next-2)
-		return
+// fold makes the line data[pos:next] part of the header above it (RFC 3261 7.3.1). It looks at that line alone: a header
+// may be folded twenty thousand times.
+func (m *Message) fold(h *header, pos, next int) {
+	from, to := pos, next-2
+	for from < to && isBlank(m.data[from]) {
+		from++
 	}
-	to := next - 2
-	for isLWS(m.data[to-1]) {
+	for to > from && isBlank(m.data[to-1]) {
 		to--
 	}
-	h.value, h.valueEnd = uint16(from), uint16(max(to, int(h.valueEnd)))
+	h.next = uint16(next)
+	if h.value == h.valueEnd { // nothing but white space so far
+		h.value, h.valueEnd = uint16(from), uint16(to)
+	} else if from < to {
+		h.valueEnd = uint16(to)
+	}
 }
 
 // nulsQuoted says whether each NUL is in a quoted-pair, the one place where the grammar has it (RFC 4475 3.1.1.2).
@@ -278,26 +266,26 @@ func (m *Message) nulsQuoted(start int) bool {
 func (m *Message) checkIdentity(repeated uint64, lim Limits) *Error {
 	const identity = 1<<KindFrom | 1<<KindTo | 1<<KindCallID | 1<<KindCSeq
 	if m.seen&identity != identity || m.seen&(1<<KindVia) == 0 {
-		return bad("Missing Header")
+		return errMissing
 	}
 	if repeated&(identity|1<<KindContentLength) != 0 {
-		return bad("Header Repeated")
+		return errRepeated
 	}
 	if err := m.checkCounts(lim); err != nil {
 		return err
 	}
 	if !m.parseTopVia() {
-		return bad("Bad Via")
+		return errVia
 	}
 	var ok bool
 	if m.fromTag, ok = m.parseAddr(KindFrom); !ok {
-		return bad("Bad From")
+		return errFrom
 	}
 	if m.toTag, ok = m.parseAddr(KindTo); !ok {
-		return bad("Bad To")
+		return errTo
 	}
 	if len(m.CallID()) == 0 {
-		return bad("Bad Call-ID")
+		return errCallID
 	}
 	return nil
 }
@@ -327,7 +315,7 @@ func (m *Message) checkCounts(lim Limits) *Error {
 		}
 	}
 	if max(vias, recordRoutes, paths) > lim.Vias || routes > lim.Routes || contacts > lim.Contacts {
-		return bad("Too Many Values")
+		return errValues
 	}
 	return nil
 }
@@ -361,12 +349,12 @@ func (m *Message) parseAddr(k Kind) (tag span, ok bool) {
 // checkRest checks what a response can complain about.
 func (m *Message) checkRest() *Error {
 	if !m.parseCSeq() {
-		return bad("Bad CSeq")
+		return errCSeq
 	}
 	if v, ok := m.Get(KindMaxForwards); ok {
 		n, ok := number(v, 255) // 20.22
 		if !ok {
-			return bad("Bad Max-Forwards")
+			return errMaxForwards
 		}
 		m.forwards = int16(n)
 	}
@@ -376,10 +364,10 @@ func (m *Message) checkRest() *Error {
 	}
 	n, ok := number(v, MaxSize)
 	if !ok {
-		return bad("Bad Content-Length")
+		return errContentLength
 	}
 	if int(n) > len(m.data)-m.body {
-		return bad("Content-Length Beyond End of Message")
+		return errBodyEnd
 	}
 	m.data = m.data[:m.body+int(n)]
 	return nil

@@ -2,7 +2,6 @@ package message
 
 import (
 	"bytes"
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -39,13 +38,6 @@ func base(start string, lines ...string) []byte {
 }
 
 func TestParse(t *testing.T) {
-	many := func(n int, line string) []string {
-		lines := make([]string, n)
-		for i := range lines {
-			lines[i] = strings.ReplaceAll(line, "#", fmt.Sprint(i))
-		}
-		return lines
-	}
 	tests := []struct {
 		name   string
 		in     []byte

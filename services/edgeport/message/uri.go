@@ -41,14 +41,14 @@ func ParseURI(text []byte) (URI, error) {
 	u := URI{Text: text}
 	n := schemeLen(text)
 	if n == 0 || !all(text, isURI) {
-		return u, bad("Bad URI")
+		return u, errURI
 	}
 	u.Scheme = text[:n]
 	b := text[n+1:]
 	if !equalFold(u.Scheme, "sip") && !equalFold(u.Scheme, "sips") {
 		u.Opaque = b
 		if len(b) == 0 {
-			return u, bad("Bad URI")
+			return u, errURI
 		}
 		return u, nil
 	}
@@ -60,12 +60,12 @@ func ParseURI(text []byte) (URI, error) {
 		}
 		b = b[at+1:]
 		if len(u.User) == 0 || bytes.IndexByte(b, '@') >= 0 {
-			return u, bad("Bad URI")
+			return u, errURI
 		}
 	}
 	host, i, ok := parseHost(b, 0)
 	if !ok {
-		return u, bad("Bad URI")
+		return u, errURI
 	}
 	u.Host, u.hostText = host, b[:i]
 	if i < len(b) && b[i] == ':' {
@@ -74,7 +74,7 @@ func ParseURI(text []byte) (URI, error) {
 		}
 		port, ok := number(b[from:i], 65535)
 		if !ok || port == 0 {
-			return u, bad("Bad URI")
+			return u, errURI
 		}
 		u.Port = uint16(port)
 	}
@@ -82,11 +82,14 @@ func ParseURI(text []byte) (URI, error) {
 	if q := bytes.IndexByte(b, '?'); q >= 0 {
 		b, u.Headers = b[:q], b[q+1:]
 		if len(u.Headers) == 0 {
-			return u, bad("Bad URI")
+			return u, errURI
 		}
 	}
+	if bytes.Count(u.Headers, []byte{'&'}) >= MaxParams {
+		return u, errURI
+	}
 	if u.Params = b; len(b) > 0 && (b[0] != ';' || bytes.Count(b, []byte{';'}) > MaxParams) {
-		return u, bad("Bad URI")
+		return u, errURI
 	}
 	return u, nil
 }
@@ -197,7 +200,9 @@ func (u *URI) Equal(v *URI) bool {
 func (u *URI) paramsAgree(v *URI) bool {
 	for rest := u.Params; len(rest) > 0; {
 		var name, value, other []byte
-		name, value, rest = nextURIParam(rest)
+		if name, value, rest = nextURIParam(rest); len(name) == 0 {
+			continue // it is no parameter: see All
+		}
 		found := false
 		for r := v.Params; len(r) > 0 && !found; {
 			var n []byte

@@ -37,14 +37,14 @@ func ParseVia(text []byte) (Via, error) {
 	i := token(b, 0)
 	nameEnd := i
 	if i = skip(b, i); nameEnd == 0 || i >= len(b) || b[i] != '/' {
-		return v, bad("Bad Via")
+		return v, errVia
 	}
 	i = skip(b, i+1)
 	version := i
 	i = token(b, i)
 	protocolEnd := i
 	if i = skip(b, i); protocolEnd == version || i >= len(b) || b[i] != '/' {
-		return v, bad("Bad Via")
+		return v, errVia
 	}
 	v.Protocol = b[:protocolEnd]
 	i = skip(b, i+1)
@@ -53,11 +53,11 @@ func ParseVia(text []byte) (Via, error) {
 	v.Transport = b[from:i]
 	from = skip(b, i)
 	if len(v.Transport) == 0 || from == i {
-		return v, bad("Bad Via")
+		return v, errVia
 	}
 	// sent-by = host [COLON port]
 	if !v.parseSentBy(b, from) || !v.parseParams() {
-		return v, bad("Bad Via")
+		return v, errVia
 	}
 	return v, nil
 }

@@ -36,7 +36,7 @@ const (
 	tokenText    = (maxToken*8 + 5) / 6
 )
 
-var tokenEncoding = base64.RawURLEncoding
+var tokenEncoding = base64.RawURLEncoding.Strict()
 
 // mac is a keyed HMAC that is reused.
 type mac struct {
@@ -85,14 +85,16 @@ func (p *Proxy) appendToken(dst []byte, t token, callID []byte) []byte {
 	return tokenEncoding.AppendEncode(dst, b)
 }
 
-// readToken is the token in the user part of a URI. It is not ok if we did not sign it for this Call-ID.
+// readToken is the token in the user part of a URI. It is not ok if we did not sign it for this Call-ID, or wrote it
+// another way: a token has one spelling.
 func (p *Proxy) readToken(text, callID []byte) (t token, ok bool) {
 	if n := tokenEncoding.DecodedLen(len(text)); n < 2+macSize || n > maxToken {
 		return token{}, false
 	}
 	var space [maxToken]byte
 	n, err := tokenEncoding.Decode(space[:], text)
-	if err != nil || n < 2+macSize || space[0] != tokenVersion {
+	// A line break between the letters is no error, but makes less of them.
+	if err != nil || len(text) != tokenEncoding.EncodedLen(n) || space[0] != tokenVersion {
 		return token{}, false
 	}
 	body, sum := space[:n-macSize], space[n-macSize:n]

@@ -130,13 +130,23 @@ func TestProxied(t *testing.T) {
 	}
 }
 
+// FuzzProxyHeader reads a header whole and as much of it as has come: what was decided of a part is not undone by the rest.
 func FuzzProxyHeader(f *testing.F) {
-	for _, in := range []string{v2IPv4, v2IPv6, "PROXY TCP4 192.0.2.1 192.0.2.2 12345 5060\r\n"} {
+	for _, in := range []string{v2IPv4, v2IPv6, v2Mapped, "PROXY TCP4 192.0.2.1 192.0.2.2 12345 5060\r\n", "PROXY UNKNOWN\r\n", "PROXY TCP6 ::1 ::1 1 65536\r\n"} {
 		f.Add([]byte(in))
+		f.Add([]byte(in + "OPTIONS sip:a SIP/2.0\r\n"))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, size, err := proxyHeader(data); size > len(data) || size > 0 && err != nil {
-			t.Errorf("proxyHeader(%q) = %d, %v", data, size, err)
+		data = data[:min(len(data), 300)]
+		from, size, err := proxyHeader(data)
+		if size > len(data) || size > 0 && err != nil || from.IsValid() && (size == 0 || from.Addr().Zone() != "" || from.Addr().Is4In6()) {
+			t.Fatalf("proxyHeader(%q) = %v, %d, %v", data, from, size, err)
+		}
+		for n := range data {
+			partFrom, partSize, partErr := proxyHeader(data[:n])
+			if partErr != nil && err == nil || partSize > 0 && (partFrom != from || partSize != size || size > n) {
+				t.Fatalf("proxyHeader(%q) = %v, %d, %v, and of the first %d bytes %v, %d, %v", data, from, size, err, n, partFrom, partSize, partErr)
+			}
 		}
 	})
 }

@@ -472,35 +472,50 @@ func TestHandshakeStall(t *testing.T) {
 	}
 }
 
+// FuzzFrames reads frames in pieces of any size: the messages are the same, none is too big, and all memory comes back.
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte(frame(text1, "abc")+frame(fin|ping, "x")+frame(fin|more, "def")), 3)
 	f.Add([]byte("\x81\xff\x80\x00\x00\x00\x00\x00\x00\x00abcd"), 5)
 	f.Add([]byte(frame(fin|closing, "\x03\xe8")), 1)
+	f.Add([]byte(frame(fin|binary2, "\r\n\r\n")+frame(fin|text1, "\r\n")+frame(fin|pong, "")+frame(fin|text1, "a")), 2)
 	f.Fuzz(func(t *testing.T, data []byte, step int) {
-		l := New(Config{Limits: Limits{Message: 5000}}, nil, nil, nil, nil)
-		in := newInbox(l)
-		in.bound(l.limits.Message + frameRoom)
-		fr := &frames{limit: l.limits.Message}
-		step = max(step, 1)
-		for len(data) > 0 && !fr.closed {
-			room, err := in.room()
-			if err != nil {
-				t.Fatal(err) // there is always room for a frame that is not refused
-			}
-			n := copy(room, data[:min(step, len(data))])
-			data = data[n:]
-			if _, _, err := fr.add(in, n, func(m []byte) bool {
-				if len(m) == 0 || len(m) > l.limits.Message {
-					t.Errorf("a message of %d bytes", len(m))
-				}
-				return true
-			}); err != nil {
-				break
-			}
+		whole, wholeErr := readFrames(t, data, len(data))
+		cut, cutErr := readFrames(t, data, step)
+		if (wholeErr == nil) != (cutErr == nil) {
+			t.Fatalf("read at once it ends with %v, %d bytes at a time with %v", wholeErr, step, cutErr)
 		}
-		in.release()
-		if n := l.memory.left.Load(); n != int64(l.limits.Memory) {
-			t.Errorf("memory left = %d, want all", n)
+		if diff := cmp.Diff(whole, cut); diff != "" {
+			t.Fatalf("messages differ when read %d bytes at a time (-whole +cut):\n%s", step, diff)
 		}
 	})
+}
+
+// readFrames reads data step bytes at a time, as far as there is room.
+func readFrames(t *testing.T, data []byte, step int) (messages []string, failed error) {
+	t.Helper()
+	l := New(Config{Limits: Limits{Message: 5000}}, nil, nil, nil, nil)
+	in := newInbox(l)
+	in.bound(l.limits.Message + frameRoom)
+	fr := &frames{limit: l.limits.Message}
+	step = max(step, 1)
+	for len(data) > 0 && !fr.closed && failed == nil {
+		room, err := in.room()
+		if err != nil {
+			t.Fatal(err) // there is always room for a frame that is not refused
+		}
+		n := copy(room, data[:min(step, len(data))])
+		data = data[n:]
+		_, _, failed = fr.add(in, n, func(m []byte) bool {
+			if len(m) == 0 || len(m) > l.limits.Message {
+				t.Errorf("a message of %d bytes", len(m))
+			}
+			messages = append(messages, string(m))
+			return true
+		})
+	}
+	in.release()
+	if n := l.memory.left.Load(); n != int64(l.limits.Memory) {
+		t.Errorf("memory left = %d, want all", n)
+	}
+	return messages, failed
 }
