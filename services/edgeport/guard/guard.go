@@ -1,0 +1,201 @@
+// Package guard keeps what is not wanted away from an EdgePort, by where it comes from and before anyone reads it: lists
+// of networks, bans, and a rate for each source. What it turns away gets no answer.
+//
+// Only what nobody can do in the name of another leads to a ban: offences on a connection, whose far end has shown that
+// it is there. A datagram proves nothing about its sender, so UDP alone never bans.
+//
+// The guard never reads a SIP message, and never remembers a source that did not use up any of its rate.
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// Config is what a Guard lets pass. The zero value limits nothing, and bans who offends, for no time.
+type Config struct {
+	Ref string // the EdgePort that the bans made here name
+	// Allow are the networks that the guard lets alone, whatever else is said of them. Deny are those that are always
+	// dropped. The files have an address or a network a line, and comments behind a #; they are read again when they
+	// change.
+	Allow, Deny           []netip.Prefix
+	AllowFiles, DenyFiles []string
+	// Feed names a list of addresses in the format of APIBAN: the path of a file, or an https URL that is asked every
+	// FeedInterval. Empty: none.
+	Feed         string
+	FeedInterval time.Duration
+	// Rate is how many messages a second one source may send, Burst how many at once. 0: no limit.
+	Rate, Burst int
+	// BanTime is how long the first automatic ban of a source lasts, and MaxBanTime how long any. 0: there are none.
+	BanTime, MaxBanTime time.Duration
+	// Scanners are parts of the User-Agent of programs that look for SIP servers to attack, in any case.
+	Scanners []string
+	// Banned is told of every ban that the guard makes itself, on the goroutine of Offend and under no lock. It may be
+	// nil.
+	Banned func(Ban)
+}
+
+// Guard decides what an EdgePort takes. Its methods may be called from any goroutine, and those of a nil Guard turn
+// nothing away.
+type Guard struct {
+	cfg      Config
+	log      *slog.Logger
+	epoch    time.Time // what now counts from
+	allow    list
+	deny     list
+	feed     feed
+	rates    rates
+	bans     bans
+	records  records
+	scanners [][]byte
+	counts   counts
+}
+
+// New makes a guard. It fails if a file of cfg cannot be read. The feed is asked by Run.
+func New(cfg Config, log *slog.Logger, meter metric.Meter) (*Guard, error) {
+	g := &Guard{cfg: cfg, log: log, epoch: time.Now(), rates: newRates(cfg.Rate, cfg.Burst)}
+	g.feed.from(cfg.Feed)
+	g.bans.known = make(map[netip.Prefix]entry)
+	g.records.known = make(map[netip.Prefix]*record)
+	for _, s := range cfg.Scanners {
+		if s != "" {
+			g.scanners = append(g.scanners, []byte(strings.ToLower(s)))
+		}
+	}
+	g.allow.name, g.allow.inline, g.allow.files = "allow", cfg.Allow, cfg.AllowFiles
+	g.deny.name, g.deny.inline, g.deny.files = "deny", cfg.Deny, cfg.DenyFiles
+	if err := errors.Join(g.allow.read(), g.deny.read(), g.feed.read()); err != nil {
+		return nil, err
+	}
+	if err := g.observe(meter); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// now is the time since the guard was made, by a clock that does not jump.
+func (g *Guard) now() time.Duration { return time.Since(g.epoch) }
+
+// Admit says whether a message from source is taken, and counts it against its rate. It is asked for every datagram, and
+// every message of a connection, before anything is read of it.
+func (g *Guard) Admit(source netip.Addr) bool { return g.admit(source, 1, false) }
+
+// AdmitKnown is Admit for a connection on which somebody has authenticated: those stay open when a ban that was made
+// automatically begins, so that the one bad phone of an office does not end the calls of all others. A ban by a person
+// ends them.
+func (g *Guard) AdmitKnown(source netip.Addr) bool { return g.admit(source, 1, true) }
+
+// connectionCost is what a connection counts: the handshake of TLS costs about what ten messages do.
+const connectionCost = 10
+
+// Accept says whether a new connection from source is taken, and counts it as ten messages.
+func (g *Guard) Accept(source netip.Addr) bool { return g.admit(source, connectionCost, false) }
+
+func (g *Guard) admit(source netip.Addr, cost int64, known bool) bool {
+	if g == nil {
+		return true
+	}
+	source = plain(source)
+	if g.allow.has(source) {
+		return true
+	}
+	now := g.now()
+	switch why := g.barred(source, now, known); {
+	case why != passed:
+		g.counts.drop(why, source)
+		return false
+	case !g.rates.take(keyOf(source), now, cost):
+		g.counts.drop(overRate, source)
+		return false
+	}
+	return true
+}
+
+// Barred says whether nothing from source is taken: it is denied, banned or in the feed, and not allowed. It counts
+// nothing.
+func (g *Guard) Barred(source netip.Addr) bool {
+	if g == nil {
+		return false
+	}
+	source = plain(source)
+	return !g.allow.has(source) && g.barred(source, g.now(), false) != passed
+}
+
+func (g *Guard) barred(source netip.Addr, now time.Duration, known bool) reason {
+	switch {
+	case g.deny.has(source):
+		return denied
+	case g.bans.has(source, now, known):
+		return banned
+	case g.feed.has(source):
+		return listed
+	}
+	return passed
+}
+
+// scannerRead is how much of a User-Agent is looked at, in bytes.
+const scannerRead = 256
+
+// Scanner says whether a message from source is of a program that looks for SIP servers to attack, by its User-Agent,
+// which is nil if it has none. Such a message is dropped, and counted here.
+func (g *Guard) Scanner(source netip.Addr, userAgent []byte) bool {
+	if g == nil || len(userAgent) == 0 || len(g.scanners) == 0 {
+		return false
+	}
+	var space [scannerRead]byte
+	if !contains(lower(space[:0], userAgent), g.scanners) {
+		return false
+	}
+	if source = plain(source); g.allow.has(source) {
+		return false
+	}
+	g.counts.drop(scanned, source)
+	return true
+}
+
+// every is how often files are looked at, and what has expired is forgotten.
+const every = 2 * time.Second
+
+// Run reads files that have changed, asks the feed, forgets what has expired, and writes what was turned away to the log,
+// until ctx ends.
+func (g *Guard) Run(ctx context.Context) {
+	var wait sync.WaitGroup
+	wait.Go(func() { g.follow(ctx) })
+	defer wait.Wait()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		g.allow.refresh(g.log)
+		g.deny.refresh(g.log)
+		g.feed.refresh(g.log)
+		now := g.now()
+		g.bans.sweep(now)
+		g.records.sweep(now)
+		g.counts.tell(g.log, now)
+	}
+}
+
+// plain is an address as lists and bans have it: IPv4 as such, and without a zone, which is a matter of this host.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// origin is what counts as one source: an IPv4 address, or an IPv6 /64, which is the least that a host has.
+func origin(a netip.Addr) netip.Prefix {
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits) // the address has that many bits
+	return p
+}
