@@ -173,6 +173,13 @@ func (s *bans) count(p netip.Prefix, n int) {
 	slices.SortFunc(s.used[f], func(a, b int) int { return cmp.Compare(s.lengths[f][b], s.lengths[f][a]) })
 }
 
+// size is how many there are.
+func (s *bans) size() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return int64(len(s.known))
+}
+
 // sweep forgets what has ended.
 func (s *bans) sweep(now time.Duration) {
 	if !s.any.Load() {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -91,32 +92,28 @@ func (t *tally) tell(log *slog.Logger, now time.Duration, action, why string) {
 	t.told, t.next = total, now+tellEvery
 }
 
-// observe registers the metrics.
-func (g *Guard) observe(meter metric.Meter) error {
-	dropped, err := meter.Int64ObservableCounter("routr.edgeport.guard.dropped", metric.WithUnit("{message}"), metric.WithDescription("datagrams, messages and connections that the guard turned away, by reason"))
-	if err != nil {
-		return err
+// observe registers the metrics, and returns what unregisters them.
+func (g *Guard) observe() (unregister func(), err error) {
+	var errs []error
+	counter := func(name, unit, description string) metric.Int64ObservableCounter {
+		c, err := g.meter.Int64ObservableCounter("routr.edgeport.guard."+name, metric.WithUnit(unit), metric.WithDescription(description))
+		errs = append(errs, err)
+		return c
 	}
-	offended, err := meter.Int64ObservableCounter("routr.edgeport.guard.offences", metric.WithUnit("{offence}"), metric.WithDescription("offences on connections, by kind"))
-	if err != nil {
-		return err
+	gauge := func(name, unit, description string) metric.Int64ObservableGauge {
+		c, err := g.meter.Int64ObservableGauge("routr.edgeport.guard."+name, metric.WithUnit(unit), metric.WithDescription(description))
+		errs = append(errs, err)
+		return c
 	}
-	made, err := meter.Int64ObservableCounter("routr.edgeport.guard.bans.made", metric.WithUnit("{ban}"), metric.WithDescription("bans that the guard made"))
-	if err != nil {
-		return err
-	}
-	live, err := meter.Int64ObservableGauge("routr.edgeport.guard.bans", metric.WithUnit("{ban}"), metric.WithDescription("bans in force, those made elsewhere among them"))
-	if err != nil {
-		return err
-	}
-	sizes, err := meter.Int64ObservableGauge("routr.edgeport.guard.networks", metric.WithUnit("{network}"), metric.WithDescription("networks in the lists of the guard"))
-	if err != nil {
-		return err
-	}
+	dropped := counter("dropped", "{message}", "datagrams, messages and connections that were turned away, by reason")
+	offended := counter("offences", "{offence}", "offences on connections, by kind")
+	made := counter("bans.made", "{ban}", "bans that this guard made")
+	live := gauge("bans", "{ban}", "bans in force, those made elsewhere among them")
+	sizes := gauge("networks", "{network}", "networks in the lists")
 	attr := func(key, value string) metric.MeasurementOption {
 		return metric.WithAttributes(attribute.String(key, value))
 	}
-	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	registration, err := g.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for r := passed + 1; r < reasons; r++ {
 			o.ObserveInt64(dropped, g.counts.dropped[r].total.Load(), attr("reason", r.String()))
 		}
@@ -124,14 +121,14 @@ func (g *Guard) observe(meter metric.Meter) error {
 			o.ObserveInt64(offended, g.counts.offence[what].total.Load(), attr("offence", what.String()))
 		}
 		o.ObserveInt64(made, g.counts.banned.total.Load())
-		g.bans.mu.RLock()
-		n := len(g.bans.known)
-		g.bans.mu.RUnlock()
-		o.ObserveInt64(live, int64(n))
+		o.ObserveInt64(live, g.bans.size())
 		for _, l := range []*list{&g.allow, &g.deny, &g.feed.list} {
 			o.ObserveInt64(sizes, l.size(), attr("list", l.name))
 		}
 		return nil
 	}, dropped, offended, made, live, sizes)
-	return err
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return nil, err
+	}
+	return func() { _ = registration.Unregister() }, nil // it has no error to give
 }

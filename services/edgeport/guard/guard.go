@@ -47,6 +47,7 @@ type Config struct {
 type Guard struct {
 	cfg      Config
 	log      *slog.Logger
+	meter    metric.Meter
 	epoch    time.Time // what now counts from
 	allow    list
 	deny     list
@@ -60,7 +61,7 @@ type Guard struct {
 
 // New makes a guard. It fails if a file of cfg cannot be read. The feed is asked by Run.
 func New(cfg Config, log *slog.Logger, meter metric.Meter) (*Guard, error) {
-	g := &Guard{cfg: cfg, log: log, epoch: time.Now(), rates: newRates(cfg.Rate, cfg.Burst)}
+	g := &Guard{cfg: cfg, log: log, meter: meter, epoch: time.Now(), rates: newRates(cfg.Rate, cfg.Burst)}
 	g.feed.from(cfg.Feed)
 	g.bans.known = make(map[netip.Prefix]entry)
 	g.records.known = make(map[netip.Prefix]*record)
@@ -74,9 +75,6 @@ func New(cfg Config, log *slog.Logger, meter metric.Meter) (*Guard, error) {
 	if err := errors.Join(g.allow.read(), g.deny.read(), g.feed.read()); err != nil {
 		return nil, err
 	}
-	if err := g.observe(meter); err != nil {
-		return nil, err
-	}
 	return g, nil
 }
 
@@ -85,37 +83,42 @@ func (g *Guard) now() time.Duration { return time.Since(g.epoch) }
 
 // Admit says whether a message from source is taken, and counts it against its rate. It is asked for every datagram, and
 // every message of a connection, before anything is read of it.
-func (g *Guard) Admit(source netip.Addr) bool { return g.admit(source, 1, false) }
+func (g *Guard) Admit(source netip.Addr) bool { return g.admit(source, 1, false) == passed }
 
-// AdmitKnown is Admit for a connection on which somebody has authenticated: those stay open when a ban that was made
-// automatically begins, so that the one bad phone of an office does not end the calls of all others. A ban by a person
-// ends them.
-func (g *Guard) AdmitKnown(source netip.Addr) bool { return g.admit(source, 1, true) }
+// AdmitOn is Admit for a message on a connection, and says as well whether source is barred, so that the connection has
+// to end. One that is known, as somebody has authenticated on it, outlives a ban that was made automatically, so that the
+// one bad phone of an office does not end the calls of all others. A ban by a person ends it.
+func (g *Guard) AdmitOn(source netip.Addr, known bool) (taken, barred bool) {
+	why := g.admit(source, 1, known)
+	return why == passed, why == denied || why == banned || why == listed
+}
 
 // connectionCost is what a connection counts: the handshake of TLS costs about what ten messages do.
 const connectionCost = 10
 
 // Accept says whether a new connection from source is taken, and counts it as ten messages.
-func (g *Guard) Accept(source netip.Addr) bool { return g.admit(source, connectionCost, false) }
+func (g *Guard) Accept(source netip.Addr) bool {
+	return g.admit(source, connectionCost, false) == passed
+}
 
-func (g *Guard) admit(source netip.Addr, cost int64, known bool) bool {
+// admit counts what it turns away, and says why.
+func (g *Guard) admit(source netip.Addr, cost int64, known bool) reason {
 	if g == nil {
-		return true
+		return passed
 	}
 	source = plain(source)
 	if g.allow.has(source) {
-		return true
+		return passed
 	}
 	now := g.now()
-	switch why := g.barred(source, now, known); {
-	case why != passed:
-		g.counts.drop(why, source)
-		return false
-	case !g.rates.take(keyOf(source), now, cost):
-		g.counts.drop(overRate, source)
-		return false
+	why := g.barred(source, now, known)
+	if why == passed && !g.rates.take(keyOf(source), now, cost) {
+		why = overRate
 	}
-	return true
+	if why != passed {
+		g.counts.drop(why, source)
+	}
+	return why
 }
 
 // Barred says whether nothing from source is taken: it is denied, banned or in the feed, and not allowed. It counts
@@ -166,6 +169,12 @@ const every = 2 * time.Second
 // Run reads files that have changed, asks the feed, forgets what has expired, and writes what was turned away to the log,
 // until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
+	unregister, err := g.observe()
+	if err != nil {
+		g.log.Error("guard metrics are missing", "err", err)
+	} else {
+		defer unregister()
+	}
 	var wait sync.WaitGroup
 	wait.Go(func() { g.follow(ctx) })
 	defer wait.Wait()
