@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -162,15 +161,14 @@ func (s *bans) drop(p netip.Prefix) {
 
 // count keeps lengths and used.
 func (s *bans) count(p netip.Prefix, n int) {
-	f := family(p.Addr())
-	s.lengths[f][p.Bits()] += n
-	s.used[f] = s.used[f][:0]
-	for bits, n := range s.lengths[f] {
-		if n > 0 {
-			s.used[f] = append(s.used[f], bits)
-		}
+	f, bits := family(p.Addr()), p.Bits()
+	s.lengths[f][bits] += n
+	switch at := slices.Index(s.used[f], bits); {
+	case s.lengths[f][bits] == 0:
+		s.used[f] = slices.Delete(s.used[f], at, at+1)
+	case at < 0:
+		s.used[f] = append(s.used[f], bits)
 	}
-	slices.SortFunc(s.used[f], func(a, b int) int { return cmp.Compare(s.lengths[f][b], s.lengths[f][a]) })
 }
 
 // size is how many there are.

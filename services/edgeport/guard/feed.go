@@ -43,6 +43,7 @@ func (f *feed) from(source string) {
 	case source == "":
 	case strings.HasPrefix(source, "https://"):
 		f.url = strings.TrimSuffix(source, "/")
+		f.listed = make(map[netip.Prefix]time.Time)
 		f.client = &http.Client{Timeout: feedTimeout, CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if r.URL.Scheme != "https" || len(via) > 3 {
 				return errors.New("it redirects to what is not https, or too often")
@@ -101,7 +102,6 @@ func (g *Guard) follow(ctx context.Context) {
 	if f.url == "" {
 		return
 	}
-	f.listed = make(map[netip.Prefix]time.Time)
 	for {
 		more, err := f.ask(ctx)
 		wait := g.cfg.FeedInterval

@@ -163,8 +163,12 @@ func (g *Guard) Scanner(source netip.Addr, userAgent []byte) bool {
 	return true
 }
 
-// every is how often files are looked at, and what has expired is forgotten.
-const every = 2 * time.Second
+const (
+	// every is how often files are looked at, and the log is written.
+	every = 2 * time.Second
+	// sweepEvery is how often what has ended is forgotten. It has no effect any more before.
+	sweepEvery = time.Minute
+)
 
 // Run reads files that have changed, asks the feed, forgets what has expired, and writes what was turned away to the log,
 // until ctx ends.
@@ -180,19 +184,21 @@ func (g *Guard) Run(ctx context.Context) {
 	defer wait.Wait()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			g.allow.refresh(g.log)
+			g.deny.refresh(g.log)
+			g.feed.refresh(g.log)
+			g.counts.tell(g.log, g.now())
+		case <-sweep.C:
+			g.bans.sweep(g.now())
+			g.records.sweep(g.now())
 		}
-		g.allow.refresh(g.log)
-		g.deny.refresh(g.log)
-		g.feed.refresh(g.log)
-		now := g.now()
-		g.bans.sweep(now)
-		g.records.sweep(now)
-		g.counts.tell(g.log, now)
 	}
 }
 
