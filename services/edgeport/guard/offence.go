@@ -36,8 +36,8 @@ func OffenceOf(name string) (Offence, bool) {
 	return 0, false
 }
 
-// limit is how many points lead to a ban.
-const limit = 1000
+// limit is how many points lead to a ban: 1,000, less what is forgiven within the seconds in which they come.
+const limit = 990
 
 // points of an offence: a ban follows 50 challenges unanswered, 20 wrong passwords, 20 forged nonces, 50 failed
 // handshakes, 10 connections with garbage, 5 with HTTP, 4 scans.
