@@ -75,18 +75,30 @@ func (e *EdgePort) decided(flow transport.Flow, d proxy.Decision) {
 			e.asked.forget(flow.ID())
 		}
 	case !flow.Accepted():
-	case offence == guard.ForgedNonce && e.asked.sent(flow.ID()) == 1:
+	case offence == guard.ForgedNonce && e.challenged(flow) == 1:
 		// Its nonce may be from before our key was changed, or from another server of its domain. It has a new one now.
 	case offended:
 		e.offended(flow, offence)
-	case challenged && !d.Credentials && e.asked.sent(flow.ID())%maxUnanswered == 0:
+	case challenged && !d.Credentials && e.challenged(flow)%maxUnanswered == 0:
 		e.offended(flow, guard.UnansweredChallenge)
 	}
 }
 
+// challenged counts a challenge on a connection, and returns how many are open.
+func (e *EdgePort) challenged(flow transport.Flow) int {
+	n := e.asked.sent(flow.ID())
+	if _, live := e.transport.Lookup(flow.ID()); !live { // it has ended meanwhile, perhaps before this was remembered
+		e.left(flow)
+	}
+	return n
+}
+
 // left is told of the end of a connection.
 func (e *EdgePort) left(flow transport.Flow) {
-	if e.asked.forget(flow.ID()) > 0 {
+	if e.asked.forget(flow.ID()) == 0 {
+		return
+	}
+	if s, _ := e.life.get(); s != Stopping { // which ends all connections, whoever waits for whom
 		e.offended(flow, guard.UnansweredChallenge)
 	}
 }
