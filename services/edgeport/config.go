@@ -326,17 +326,20 @@ func (t Transport) checkFor(p string) (errs []error) {
 // check is what is wrong with g; the paths of the errors begin below it.
 func (g Guard) check() (errs []error) {
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for name, nets := range map[string][]string{"allow": g.Allow, "deny": g.Deny} {
+	checkNets := func(name string, nets []string) {
 		for i, n := range nets {
 			if _, err := guard.ParsePrefix(n); err != nil {
 				wrong("%s[%d]: %q is no network, want one such as 203.0.113.0/24", name, i, n)
 			}
 		}
 	}
-	for name, files := range map[string][]string{"allowFiles": g.AllowFiles, "denyFiles": g.DenyFiles} {
-		if i := slices.Index(files, ""); i >= 0 {
-			wrong("%s[%d]: is empty, want a file", name, i)
-		}
+	checkNets("allow", g.Allow)
+	checkNets("deny", g.Deny)
+	if i := slices.Index(g.AllowFiles, ""); i >= 0 {
+		wrong("allowFiles[%d]: is empty, want a file", i)
+	}
+	if i := slices.Index(g.DenyFiles, ""); i >= 0 {
+		wrong("denyFiles[%d]: is empty, want a file", i)
 	}
 	if scheme, _, ok := strings.Cut(g.Feed.From, "://"); ok && scheme != "https" {
 		wrong("feed.from: is of %s, want https, or a file", scheme) // without the rest, which may be a secret
