@@ -50,8 +50,8 @@ const (
 	// decay is how long it takes until one point is forgiven: 100 a minute. One phone with an old password, which tries
 	// twice a minute, never leads to a ban.
 	decay = 600 * time.Millisecond
-	// discount is what the offences of a source are divided by where somebody has authenticated lately. Twenty phones with
-	// an old password behind one address are no reason to lock out two hundred good ones.
+	// discount is what the offences of a source are divided by where somebody has authenticated lately. Ten phones with an
+	// old password behind one address are no reason to lock out two hundred good ones.
 	discount = 10
 	// vouching is how long lately is. A phone registers again within an hour.
 	vouching = time.Hour
