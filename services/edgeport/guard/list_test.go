@@ -125,7 +125,8 @@ func TestFilesAreReadAgain(t *testing.T) {
 		write(t, allow, "198.51.100.1\n")
 		write(t, feed, `{"ipaddress":["198.51.100.1","198.51.100.2"],"ID":"none"}`)
 		check("with three others", " 203.0.113.1 198.51.100.1 127.0.0.1")
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour + time.Millisecond)
+		synctest.Wait()
 		if n := strings.Count(log.String(), "cannot be read"); n != 3 {
 			t.Errorf("%d lines in the log say that a list cannot be read, want one for each of three:\n%s", n, log.String())
 		}

@@ -234,17 +234,24 @@ func TestBansAreBounded(t *testing.T) {
 			a := netip.AddrFrom4([4]byte{100, byte(i >> 16), byte(i >> 8), byte(i)})
 			g.Ban(Ban{Prefix: netip.PrefixFrom(a, 32), By: "guard/x", Until: time.Now().Add(time.Hour)})
 		}
-		if n := len(g.bans.known); n != MaxBans {
+		if n := g.bans.size(); n != MaxBans {
 			t.Errorf("%d bans are kept, want %d", n, MaxBans)
 		}
 		if g.Admit(addr("10.1.1.1")) {
 			t.Error("a ban without an end was dropped for others, want that it stays")
 		}
 		time.Sleep(time.Hour + sweepEvery)
-		if n := len(g.bans.known); n != 1 {
+		if n := g.bans.size(); n != 1 {
 			t.Errorf("%d bans are kept after their end, want the one without an end", n)
 		}
 	})
+}
+
+// remembered is how many sources have offences.
+func remembered(g *Guard) int {
+	g.records.mu.Lock()
+	defer g.records.mu.Unlock()
+	return len(g.records.known)
 }
 
 func TestRecordsAreBounded(t *testing.T) {
@@ -256,15 +263,18 @@ func TestRecordsAreBounded(t *testing.T) {
 		for i := range maxRecords + 5000 {
 			g.Offend(netip.AddrFrom4([4]byte{100, byte(i >> 16), byte(i >> 8), byte(i)}), FailedHandshake)
 		}
-		if n := len(g.records.known); n != maxRecords {
+		if n := remembered(g); n != maxRecords {
 			t.Errorf("%d sources are remembered, want %d", n, maxRecords)
 		}
-		if g.records.known[origin(bad)] == nil {
+		g.records.mu.Lock()
+		kept := g.records.known[origin(bad)] != nil
+		g.records.mu.Unlock()
+		if !kept {
 			t.Error("the source with the most points was forgotten for others, want that it is not")
 		}
 		g.Vouch(addr("203.0.113.1")) // has done nothing
 		time.Sleep(10*time.Minute + sweepEvery)
-		if n := len(g.records.known); n != 0 {
+		if n := remembered(g); n != 0 {
 			t.Errorf("%d sources are remembered when all is forgiven, want none", n)
 		}
 	})
