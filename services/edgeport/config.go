@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/routr-fabric/routr/bus"
+	"github.com/routr-fabric/routr/services/edgeport/guard"
 	"github.com/routr-fabric/routr/services/edgeport/proxy"
 	"github.com/routr-fabric/routr/services/edgeport/transport"
 )
@@ -68,8 +70,47 @@ type Spec struct {
 	// seconds; 0 waits for nothing. Calls that stand are not waited for: those over udp survive a restart, those on a
 	// connection end with it.
 	DrainTime int `json:"drainTime,omitempty" jsonschema:"minimum=0,maximum=86400,default=25"`
+	// What is taken from whom, before anyone reads it.
+	Guard Guard `json:"guard,omitzero"`
 	// The Message Dispatcher.
 	Processor Processor `json:"processor,omitzero"`
+}
+
+// Guard is what an EdgePort takes from whom. What it turns away gets no answer.
+type Guard struct {
+	// Networks that the guard lets alone, whatever else it says of them, as address/bits or a single address: trunks,
+	// monitoring, load balancers. If absent this machine: 127.0.0.0/8 and ::1.
+	Allow []string `json:"allow,omitempty" jsonschema:"uniqueItems=true,example=203.0.113.0/24"`
+	// Files with more of them, one a line, with comments behind #. They are read again when they change.
+	AllowFiles []string `json:"allowFiles,omitempty" jsonschema:"uniqueItems=true"`
+	// Networks from which nothing is taken.
+	Deny []string `json:"deny,omitempty" jsonschema:"uniqueItems=true,example=198.51.100.7"`
+	// Files with more of them, one a line, with comments behind #. They are read again when they change.
+	DenyFiles []string `json:"denyFiles,omitempty" jsonschema:"uniqueItems=true"`
+	// A list of bad addresses that others keep, in the format of APIBAN.
+	Feed Feed `json:"feed,omitzero"`
+	// Messages a second that one source may send, which is an IPv4 address or an IPv6 /64; a new connection counts as
+	// ten. 0 is no limit.
+	Rate int `json:"rate,omitempty" jsonschema:"minimum=0,maximum=1000000,default=2000"`
+	// How many of them it may send at once.
+	Burst int `json:"burst,omitempty" jsonschema:"minimum=10,maximum=10000000,default=10000"`
+	// How long a source is banned, in seconds, that has offended on connections: by wrong passwords, forged nonces,
+	// challenges without an answer, garbage, HTTP, failed handshakes. Four times as long each next time within a day. 0
+	// bans nobody.
+	BanTime int `json:"banTime,omitempty" jsonschema:"minimum=0,maximum=31536000,default=300"`
+	// The longest ban, in seconds.
+	MaxBanTime int `json:"maxBanTime,omitempty" jsonschema:"minimum=0,maximum=31536000,default=86400"`
+	// Parts of the User-Agent of programs that look for SIP servers to attack, in any case. What they send is dropped. If
+	// absent those that are known.
+	Scanners []string `json:"scanners,omitempty" jsonschema:"uniqueItems=true"`
+}
+
+// Feed is a list of bad addresses that others keep.
+type Feed struct {
+	// File, or https URL with its key, such as https://apiban.org/api/KEY/banned.
+	From string `json:"from,omitempty" jsonschema:"example=https://apiban.org/api/KEY/banned"`
+	// How often a URL is asked, in seconds. A file is read again when it changes.
+	Interval int `json:"interval,omitempty" jsonschema:"minimum=60,maximum=604800,default=3600"`
 }
 
 // Ways to another EdgePort.
@@ -150,6 +191,19 @@ func Default() Config {
 			// Half a minute is what Kubernetes and others give a process between SIGTERM and SIGKILL; the farewells to
 			// connections come after this.
 			DrainTime: 25,
+			Guard: Guard{
+				Allow: []string{"127.0.0.0/8", "::1"},
+				// A trunk with 140 calls a second sends 1,000 messages a second, and an office whose 1,000 phones come
+				// back at once some 5,000, and as many connections. One source can take no more than a twentieth of what
+				// two cores do.
+				Rate: 2000, Burst: 10000,
+				BanTime: 300, MaxBanTime: 86400,
+				Feed: Feed{Interval: 3600},
+				Scanners: []string{
+					"friendly-scanner", "sipvicious", "sipcli", "sip-scan", "sipscan", "sundayddr", "pplsip",
+					"vaxsipuseragent", "siparmyknife",
+				},
+			},
 		},
 	}
 }
@@ -191,6 +245,9 @@ func (c Config) Validate() error {
 	}
 	if t := c.Spec.DrainTime; t < 0 || t > maxDrainTime {
 		wrong("spec.drainTime: %d is out of range, want 0 to %d seconds", t, maxDrainTime)
+	}
+	for _, err := range c.Spec.Guard.check() {
+		wrong("spec.guard.%w", err)
 	}
 	if _, err := bus.ParseAddr(c.Spec.Processor.Addr); err != nil {
 		wrong("spec.processor.addr: %w", err)
@@ -268,6 +325,80 @@ func (t Transport) checkFor(p string) (errs []error) {
 		}
 	}
 	return errs
+}
+
+// check is what is wrong with g; the paths of the errors begin below it.
+func (g Guard) check() (errs []error) {
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	checkNets := func(name string, nets []string) {
+		for i, n := range nets {
+			if _, err := guard.ParsePrefix(n); err != nil {
+				wrong("%s[%d]: %q is no network, want one such as 203.0.113.0/24", name, i, n)
+			}
+		}
+	}
+	checkNets("allow", g.Allow)
+	checkNets("deny", g.Deny)
+	if i := slices.Index(g.AllowFiles, ""); i >= 0 {
+		wrong("allowFiles[%d]: is empty, want a file", i)
+	}
+	if i := slices.Index(g.DenyFiles, ""); i >= 0 {
+		wrong("denyFiles[%d]: is empty, want a file", i)
+	}
+	if scheme, _, ok := strings.Cut(g.Feed.From, "://"); ok && scheme != "https" {
+		wrong("feed.from: is of %s, want https, or a file", scheme) // without the rest, which may be a secret
+	} else if u, err := url.Parse(g.Feed.From); ok && (err != nil || u.Host == "") {
+		wrong("feed.from: is no URL, want one such as https://apiban.org/api/KEY/banned")
+	}
+	if i := g.Feed.Interval; i < 60 || i > maxFeedInterval {
+		wrong("feed.interval: %d is out of range, want 60 to %d seconds", i, maxFeedInterval)
+	}
+	if g.Rate < 0 || g.Rate > maxRate {
+		wrong("rate: %d is out of range, want 0 to %d messages a second", g.Rate, maxRate)
+	}
+	if g.Burst < 10 || g.Burst > maxBurst {
+		wrong("burst: %d is out of range, want 10 to %d messages", g.Burst, maxBurst)
+	}
+	if g.BanTime < 0 || g.BanTime > maxBanTime {
+		wrong("banTime: %d is out of range, want 0 to %d seconds", g.BanTime, maxBanTime)
+	}
+	if g.MaxBanTime < g.BanTime || g.MaxBanTime > maxBanTime {
+		wrong("maxBanTime: %d is out of range, want banTime, which is %d, to %d seconds", g.MaxBanTime, g.BanTime, maxBanTime)
+	}
+	for i, s := range g.Scanners {
+		if len(s) < 3 {
+			wrong("scanners[%d]: %q would be in the name of many phones, want three letters or more", i, s)
+		}
+	}
+	return errs
+}
+
+// Bounds of what the guard is told.
+const (
+	maxRate         = 1_000_000
+	maxBurst        = 10_000_000
+	maxBanTime      = 365 * 86400
+	maxFeedInterval = 7 * 86400
+)
+
+// config is what a valid g says to the guard of the EdgePort ref.
+func (g Guard) config(ref string) guard.Config {
+	nets := func(list []string) (all []netip.Prefix) {
+		for _, s := range list {
+			if p, err := guard.ParsePrefix(s); err == nil {
+				all = append(all, p)
+			}
+		}
+		return all
+	}
+	seconds := func(n int) time.Duration { return time.Duration(n) * time.Second }
+	return guard.Config{
+		Ref:   ref,
+		Allow: nets(g.Allow), AllowFiles: g.AllowFiles, Deny: nets(g.Deny), DenyFiles: g.DenyFiles,
+		Feed: g.Feed.From, FeedInterval: seconds(g.Feed.Interval),
+		Rate: g.Rate, Burst: g.Burst, BanTime: seconds(g.BanTime), MaxBanTime: seconds(g.MaxBanTime),
+		Scanners: g.Scanners,
+	}
 }
 
 // bindAddr is the address that t listens on.

@@ -94,6 +94,26 @@ func TestConfigValidate(t *testing.T) {
 			"spec.transport[0].origins[0]: \"https://a/\" is no origin, want one such as https://phone.example.com\n" +
 			"spec.transport[0].origins[1]: \"phone.example.com\" is no origin, want one such as https://phone.example.com\n" +
 			"spec.transport[0].proxyProtocol.from[0]: \"lb\" is no network, want one such as 10.0.0.0/8"},
+		{"a guard", func(s *Spec) {
+			s.Guard.Allow, s.Guard.Deny = []string{"203.0.113.0/24", "::1"}, []string{"2001:db8::/32"}
+			s.Guard.Feed = Feed{From: "https://apiban.org/api/KEY/banned", Interval: 60}
+			s.Guard.Rate, s.Guard.BanTime, s.Guard.MaxBanTime, s.Guard.Scanners = 0, 0, 0, nil
+		}, ""},
+		{"networks of the guard", func(s *Spec) { s.Guard.Allow = []string{"10.0.0.0/8", "office"} },
+			`spec.guard.allow[1]: "office" is no network, want one such as 203.0.113.0/24`},
+		{"networks that are denied", func(s *Spec) { s.Guard.Deny, s.Guard.DenyFiles = []string{"10.0.0.0/33"}, []string{"a", ""} },
+			"spec.guard.deny[0]: \"10.0.0.0/33\" is no network, want one such as 203.0.113.0/24\n" +
+				"spec.guard.denyFiles[1]: is empty, want a file"},
+		{"the feed of the guard", func(s *Spec) { s.Guard.Feed = Feed{From: "http://apiban.org/api/SECRET/banned", Interval: 5} },
+			"spec.guard.feed.from: is of http, want https, or a file\n" +
+				"spec.guard.feed.interval: 5 is out of range, want 60 to 604800 seconds"},
+		{"numbers of the guard", func(s *Spec) {
+			s.Guard = Guard{Rate: -1, Burst: 9, BanTime: 60, MaxBanTime: 30, Feed: Feed{Interval: 60}, Scanners: []string{"friendly-scanner", "a"}}
+		},
+			"spec.guard.rate: -1 is out of range, want 0 to 1000000 messages a second\n" +
+				"spec.guard.burst: 9 is out of range, want 10 to 10000000 messages\n" +
+				"spec.guard.maxBanTime: 30 is out of range, want banTime, which is 60, to 31536000 seconds\n" +
+				`spec.guard.scanners[1]: "a" would be in the name of many phones, want three letters or more`},
 		{"address of the dispatcher", func(s *Spec) { s.Processor.Addr = "dispatcher" },
 			`spec.processor.addr: "dispatcher" is no address, want nats://, nats://host:port, host:port or grpc://host:port`},
 	}

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/routr-fabric/routr/bus"
+	"github.com/routr-fabric/routr/services/edgeport/guard"
 	"github.com/routr-fabric/routr/services/edgeport/message"
 	"github.com/routr-fabric/routr/services/edgeport/proxy"
 	"github.com/routr-fabric/routr/services/edgeport/resolver"
@@ -35,6 +36,7 @@ type EdgePort struct {
 	conn      *bus.Conn
 	log       *slog.Logger
 	meter     metric.Meter
+	guard     *guard.Guard
 	transport *transport.Layer
 	proxy     *proxy.Proxy // set by Run, before the sockets are read
 	timers    transaction.Timers
@@ -44,6 +46,7 @@ type EdgePort struct {
 	dns       []string             // servers to ask, as address:port; none: the system's
 	life      life
 	flows     *flows
+	asked     challenges
 	counts    counts
 }
 
@@ -81,9 +84,12 @@ func New(cfg Config, conn *bus.Conn, log *slog.Logger, meter metric.Meter) (*Edg
 			e.protocols = append(e.protocols, protocol)
 		}
 	}
-	tc := transport.Config{Listen: listen, CertificateDir: cfg.Spec.DataDir, Names: cfg.Spec.ExternalAddrs}
+	var err error
+	if e.guard, err = guard.New(cfg.Spec.Guard.config(cfg.Ref), log, meter); err != nil {
+		return nil, fmt.Errorf("edgeport %s: spec.guard: %w", cfg.Ref, err)
+	}
+	tc := transport.Config{Listen: listen, Guard: e.guard, CertificateDir: cfg.Spec.DataDir, Names: cfg.Spec.ExternalAddrs}
 	if cfg.Spec.CAFile != "" {
-		var err error
 		if tc.RootCAs, err = transport.ReadCAs(cfg.Spec.CAFile); err != nil {
 			return nil, fmt.Errorf("edgeport %s: spec.caFile: %w", cfg.Ref, err)
 		}
@@ -110,7 +116,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 		Methods: spec.Methods, Respond: spec.UnknownMethodAction != Discard,
 		ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Nets(), PeerBySIP: spec.Peering == PeerBySIP,
 		Edge:   sipconv.Edge{Ref: e.cfg.Ref, ExternalAddrs: spec.ExternalAddrs, Localnets: spec.Localnets},
-		Timers: e.timers, Registered: e.registered,
+		Timers: e.timers, Registered: e.registered, Decided: e.decided,
 	}, e.conn, keys, e.transport, names, e.log)
 	link := e.conn.Link(e.cfg.Ref, bus.LinkConfig{
 		Receive: func(ref string, data []byte) { e.take(e.proxy.PeerFlow(ref), data, message.OwnLimits()) },
@@ -133,6 +139,7 @@ func (e *EdgePort) Run(ctx context.Context, ready func()) error {
 
 	var wait sync.WaitGroup
 	wait.Go(func() { e.proxy.Run(running) })
+	wait.Go(func() { e.guard.Run(running) })
 	served := make(chan error, 1)
 	wait.Go(func() { served <- e.transport.Serve(running) })
 	e.log.Info("edgeport listens", "on", e.Points())
@@ -176,8 +183,11 @@ func (e *EdgePort) take(flow transport.Flow, data []byte, limits message.Limits)
 	if err := m.Parse(data, limits); err != nil {
 		e.counts.malformed.Add(1)
 		e.proxy.Malformed(flow, m, err)
+		if what, ok := guard.Judge(data); ok {
+			e.offended(flow, what)
+		}
 		flow.Close(transport.Malformed)
-	} else {
+	} else if !e.scanned(flow, m) {
 		e.proxy.Receive(flow, m)
 	}
 	m.Reset()

@@ -69,6 +69,7 @@ func (e *EdgePort) registered(flow transport.Flow, register *processorpb.Message
 func (e *EdgePort) closed(flow transport.Flow) {
 	e.proxy.FlowClosed(flow)
 	e.flows.closed(flow.ID())
+	e.left(flow)
 }
 
 // remember notes an address-of-record of a connection. Every refresh comes here.

@@ -54,7 +54,9 @@ func (p *Proxy) decided(rc *responseContext, sent *processorpb.MessageRequest, r
 		p.undecided(rc, err)
 		return
 	}
-	if resp, ok := sipconv.Response(answer); ok {
+	resp, ok := sipconv.Response(answer)
+	p.tell(tx, answer, resp.Status)
+	if ok {
 		if resp.Status < 200 || resp.Status > 699 { // a provisional or an impossible one would leave the client waiting
 			p.log.Warn("processor answered with a status that is not final", "call_id", sent.Ref, "status", resp.Status)
 			tx.Respond(500, "", nil, nil)
@@ -73,6 +75,18 @@ func (p *Proxy) decided(rc *responseContext, sent *processorpb.MessageRequest, r
 		return
 	}
 	p.forwardTo(rc, sent, answer)
+}
+
+// tell says what a decision means for who sent the request; status is 0 if it goes on.
+func (p *Proxy) tell(tx *transaction.Server, answer *processorpb.MessageResponse, status int) {
+	if p.cfg.Decided == nil {
+		return
+	}
+	req := tx.Request()
+	_, user := req.Find(message.KindAuthorization)
+	_, proxy := req.Find(message.KindProxyAuthorization)
+	d, flow := Decision{Credentials: user || proxy, Status: status, Offence: answer.GetMetadata()[MetadataOffence]}, tx.Flow()
+	tx.After(func() { p.cfg.Decided(flow, d) })
 }
 
 // undecided turns an error of the bus into a response: one table for all of them.

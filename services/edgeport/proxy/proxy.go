@@ -43,7 +43,20 @@ type Config struct {
 	// Registered is told of every REGISTER that a processor has answered with 2xx, and of the flow that it came on, under
 	// no lock. It may be nil.
 	Registered func(flow transport.Flow, register *processorpb.MessageRequest)
+	// Decided is told what a processor has decided on a request, under no lock. It may be nil.
+	Decided func(flow transport.Flow, d Decision)
 }
+
+// Decision is what a processor's decision says of who sent the request.
+type Decision struct {
+	Credentials bool   // it had some
+	Status      int    // of the response, 0 if it goes on
+	Offence     string // what the processor has found wrong: MetadataOffence
+}
+
+// MetadataOffence is the key by which a processor says, in the metadata of its answer, what is wrong with who sent the
+// request: wrong-credentials or forged-nonce.
+const MetadataOffence = "routr-offence"
 
 // Proxy is the transaction user of an EdgePort. Its exported methods may be called from any goroutine, those of
 // transaction.User only by the transaction layer.

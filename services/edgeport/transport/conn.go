@@ -34,7 +34,8 @@ type conn struct {
 	layer    *Layer
 	protocol Protocol
 	dialed   bool
-	heard    bool // a message has come; of the goroutine that reads
+	heard    bool        // a message has come; of the goroutine that reads
+	known    atomic.Bool // somebody has authenticated on it
 	id       string
 	name     string     // that the certificate of the peer has to bear; dialed
 	point    *listener  // that accepted it
@@ -112,6 +113,7 @@ func (c *conn) run() {
 	if why == alive {
 		why, err = c.read(in)
 	}
+	c.report(why, err, in)
 	in.release()
 	c.retire()
 	if why == peerClosed && c.heard && c.frames == nil {
@@ -158,7 +160,9 @@ func (c *conn) read(in *inbox) (Reason, error) {
 	deliver := func(data []byte) (more bool) {
 		count.messagesIn.Add(1)
 		c.heard = true
-		l.handler(Flow{conn: c}, data)
+		if c.admits() {
+			l.handler(Flow{conn: c}, data)
+		}
 		return c.leaving.Load() == uint32(alive)
 	}
 	at, limit := first, l.limits.FirstMessage

@@ -44,13 +44,14 @@ const (
 	none         refusal = iota
 	tooMany              // Limits.Connections
 	perSource            // Limits.PerSource
+	unwelcome            // the guard does not take them
 	acceptFailed         // the system gave none, mostly for want of descriptors
 	shuttingDown
 	refusals
 )
 
 func (r refusal) String() string {
-	return [...]string{"", "connections", "source", "accept", "shutdown"}[r]
+	return [...]string{"", "connections", "source", "guard", "accept", "shutdown"}[r]
 }
 
 // counters of one protocol.

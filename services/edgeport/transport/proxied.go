@@ -54,11 +54,14 @@ func (c *conn) proxied(in *inbox) error {
 
 // identify tells that a connection that a load balancer opened is from a client, or from itself if from is none.
 func (l *Layer) identify(c *conn, from netip.AddrPort) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if !from.IsValid() {
 		return nil // a health check
 	}
+	if !l.guard.Accept(from.Addr()) {
+		return errGuard
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.conns[c.id] != c {
 		return net.ErrClosed
 	}

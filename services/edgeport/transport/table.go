@@ -20,12 +20,18 @@ const (
 
 // admit takes an accepted connection, or closes it if there are too many.
 func (l *Layer) admit(ln *listener, nc net.Conn) {
-	c := l.newConn(ln.Protocol, addrPort(nc.LocalAddr()), addrPort(nc.RemoteAddr()))
+	remote := addrPort(nc.RemoteAddr())
+	count := &l.counters[ln.Protocol]
+	from := source(remote.Addr())
+	proxy := ln.trusts(remote.Addr()) // who it is from will be known later
+	if !proxy && !l.guard.Accept(remote.Addr()) {
+		count.refused[unwelcome].Add(1)
+		reject(nc)
+		return
+	}
+	c := l.newConn(ln.Protocol, addrPort(nc.LocalAddr()), remote)
 	c.point = ln
 	c.attach(nc)
-	count := &l.counters[ln.Protocol]
-	from := source(c.remote.Addr())
-	proxy := ln.trusts(c.remote.Addr()) // who it is from will be known later
 
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/routr-fabric/routr/services/edgeport/guard"
 	"github.com/routr-fabric/routr/services/edgeport/message"
 )
 
@@ -36,6 +37,8 @@ type Config struct {
 	// CertificateDir is where the certificate is kept that is made for the listening points without one. Empty: it
 	// lives as long as the layer.
 	CertificateDir string
+	// Guard says what is taken at all, and is told of offences. It may be nil.
+	Guard *guard.Guard
 	// Names are host names and addresses that this certificate is for, beside those of the machine.
 	Names []string
 }
@@ -121,6 +124,7 @@ const flushTime = time.Second
 type Layer struct {
 	cfg     Config
 	limits  Limits
+	guard   *guard.Guard
 	handler Handler
 	closed  func(Flow)
 	log     *slog.Logger
@@ -169,6 +173,7 @@ func New(cfg Config, h Handler, closed func(f Flow), log *slog.Logger, meter met
 	l := &Layer{
 		cfg:       cfg,
 		limits:    cfg.Limits.withDefaults(),
+		guard:     cfg.Guard,
 		handler:   h,
 		closed:    closed,
 		log:       log,

@@ -67,6 +67,9 @@ func (s *socket) read() {
 			continue
 		}
 		s.trouble.passed(l, UDP, s.local)
+		if !l.guard.Admit(from.Addr()) {
+			continue
+		}
 		data := trim(buf[:n])
 		if len(data) == 0 {
 			count.keepAlives.Add(1)

@@ -23,7 +23,10 @@ const (
 	maxFragments = 1024
 )
 
-var errClosed = errors.New("the peer closed the WebSocket")
+var (
+	errClosed = errors.New("the peer closed the WebSocket")
+	errNoHTTP = errors.New("what came is no request for a WebSocket")
+)
 
 // closeError is a mistake that ends a WebSocket with a status code (RFC 6455 7.4.1).
 type closeError struct {
@@ -41,7 +44,7 @@ func (c *conn) upgrade(in *inbox) error {
 		data := in.buf[:in.n]
 		const get = "GET "
 		if n := min(len(get), len(data)); string(data[:n]) != get[:n] {
-			return errors.New("what came is no request for a WebSocket")
+			return errNoHTTP
 		}
 		if i := bytes.Index(data, []byte("\r\n\r\n")); i >= 0 {
 			end = i + 4
