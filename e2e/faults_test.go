@@ -49,7 +49,7 @@ func TestE9Faults(t *testing.T) {
 // that begins a second later, or more, is not.
 func oneOfTwo(t *testing.T, s *system, caller, callee *phone) {
 	const calls = 300
-	load := caller.start(t, "call", callee.user, "-r", "50", "-m", "300", "-timeout", "30s")
+	load := caller.start(t, "call", callee.user, "-r", "50", "-m", "300", "-timeout", "90s")
 	load.await(t, "make 50 calls", func() bool { return load.count(t, received, "SIP/2.0 180 ") >= 50 })
 	s.processes["dispatcher-1"].kill()
 	s.processes["connect-1"].kill()
