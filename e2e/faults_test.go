@@ -65,12 +65,12 @@ func oneOfTwo(t *testing.T, s *system, caller, callee *phone) {
 			over[callID(ok)] = true
 		}
 	}
-	begun, checked := 0, 0
+	begun, checked := make(map[string]bool), 0
 	for _, invite := range load.find(t, sent, "INVITE ") {
-		if !strings.Contains(invite.text, "\nCSeq: 1 INVITE") {
+		if !strings.Contains(invite.text, "\nCSeq: 1 INVITE") || begun[callID(invite)] { // on a slow machine it is sent again
 			continue
 		}
-		begun++
+		begun[callID(invite)] = true
 		if invite.at.After(later) {
 			checked++
 			if !over[callID(invite)] {
@@ -78,8 +78,8 @@ func oneOfTwo(t *testing.T, s *system, caller, callee *phone) {
 			}
 		}
 	}
-	if begun != calls || checked < calls/3 {
-		t.Errorf("%d calls began, %d of them a second after the loss or later; want %d and a third of them", begun, checked, calls)
+	if len(begun) != calls || checked < calls/3 {
+		t.Errorf("%d calls began, %d of them a second after the loss or later; want %d and a third of them", len(begun), checked, calls)
 	}
 }
 
