@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestE9Faults kills processes of a fabric while phones call each other.
+// TestE9Faults kills processes of a fabric while phones call each other. It has the machine for itself: beside fifteen
+// others its calls are late for reasons that are no faults.
 func TestE9Faults(t *testing.T) {
-	t.Parallel()
 	s := startFabric(t)
 	caller, callee := s.phone(t, "udp"), s.phone(t, "udp")
 	callee.register(t)
